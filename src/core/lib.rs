@@ -1,1 +1,16 @@
+//! Every decision strangler takes, as pure functions: no I/O, no clock, no chance. They come in as arguments.
+//!
+//! The order below is the way of the data; a module names only those above it (held by `tests/it/tidy.rs`).
 
+#![warn(missing_docs, clippy::indexing_slicing)]
+
+pub mod name;
+pub mod weight;
+pub mod side;
+pub mod template;
+pub mod route;
+pub mod facts;
+pub mod matching;
+pub mod table;
+pub mod snapshot;
+pub mod observation;

@@ -1,0 +1,485 @@
+//! What a route and an upstream are once they have been read: every value here is right.
+//!
+//! Built only by `table`; read by everything that decides.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::name::{JourneyName, RouteName, UpstreamName};
+use crate::template::PathPattern;
+use crate::weight::Weight;
+
+/// A named group of endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The name under `upstreams:`, or one made from the URL when a URL was written in its place.
+    pub name: UpstreamName,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// What the upstream sees as `Host`. Default: as the client sent it.
+    pub host: HostPolicy,
+    /// How an endpoint is chosen. Default: in turn.
+    pub balance: Balance,
+    /// Bounds on the waits.
+    pub timeouts: Timeouts,
+    /// Connections of this process to the upstream, all cores together. Default: 256.
+    pub max_connections: u32,
+    /// Requests under way; one more is answered 503 (legacy) or falls back (extracted). Default: 1,024.
+    pub max_in_flight: u32,
+    /// Largest part of `max_in_flight` that fallbacks may take. Default: 50 %.
+    pub fallback_share: Weight,
+    /// When a request is tried again on the same upstream.
+    pub retry: Retry,
+}
+
+/// Where an endpoint listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// What is spoken there.
+    pub scheme: Scheme,
+    /// A name or an address; an IPv6 address without brackets.
+    pub host: Arc<str>,
+    /// 1..=65535.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// `host:port`, an IPv6 address in brackets: what `Host` says when it is set to the upstream's.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
+    }
+}
+
+/// What an endpoint speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// HTTP/1.1 in the clear.
+    Http,
+}
+
+impl Scheme {
+    /// As written in a URL.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+        }
+    }
+}
+
+/// What the upstream sees as `Host`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// What the client sent.
+    #[default]
+    Preserve,
+    /// The endpoint's own authority.
+    Upstream,
+    /// This, whatever was sent.
+    Literal(HeaderValue),
+}
+
+/// How an endpoint is chosen among several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Each in turn.
+    #[default]
+    RoundRobin,
+    /// The less busy of two drawn at random.
+    LeastRequests,
+}
+
+/// Bounds on the waits for an upstream; `None` is no bound (written `0s`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the connection stands. Default: 1 s.
+    pub connect: Option<Duration>,
+    /// From the request's last byte written to the answer's head. Default: 30 s.
+    pub response_header: Option<Duration>,
+    /// Between two pieces of a body, either way. Default: 60 s.
+    pub idle: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Some(Duration::from_secs(1)),
+            response_header: Some(Duration::from_secs(30)),
+            idle: Some(Duration::from_secs(60)),
+        }
+    }
+}
+
+/// When a request is tried again on the same upstream. Never after a byte of a request with side effects may have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Further tries after the first. Default: 1. Largest: 5.
+    pub times: u8,
+    /// After no connection could be made. Default: yes.
+    pub on_connect_failure: bool,
+    /// After the connection broke before the answer's head. Default: yes.
+    pub on_reset_before_response: bool,
+    /// Retries as a part of requests, over the last 10 s, at least 3 a second beside. Default: 20 %.
+    pub budget: Weight,
+}
+
+impl Default for Retry {
+    fn default() -> Retry {
+        Retry {
+            times: 1,
+            on_connect_failure: true,
+            on_reset_before_response: true,
+            budget: Weight::from_basis_points(2_000).unwrap_or(Weight::NONE),
+        }
+    }
+}
+
+/// A covered path.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Unique; the `route` label everywhere.
+    pub name: RouteName,
+    /// Whom to ask; shown, never acted on.
+    pub owner: Option<Arc<str>>,
+    /// The journey whose assignment it shares.
+    pub journey: Option<JourneyName>,
+    /// What is hashed before the caller's key: the journey's salt, else the route's name.
+    pub salt: Arc<str>,
+    /// Where the caller's key is looked for, in order; empty: the proxy's own cookie.
+    pub sticky_on: Arc<[KeySource]>,
+    /// What a request must look like.
+    pub conditions: Conditions,
+    /// The service taken out.
+    pub extracted: Arc<Upstream>,
+    /// Who owns what this route writes; decides what may go back to legacy by itself.
+    pub data: Data,
+    /// The part of users that the file gives to extracted. Default: 0 %.
+    pub weight: Weight,
+    /// Bound on the whole request, retries and fallback included. Default: 60 s; `None`: no bound.
+    pub deadline: Option<Duration>,
+    /// The header whose signed value names a side. Default: none.
+    pub override_header: Option<HeaderName>,
+    /// Changes to the request's headers on the way to either side.
+    pub request_headers: HeaderEdits,
+    /// Changes to the answer's headers on the way to the client.
+    pub response_headers: HeaderEdits,
+    /// What happens when extracted fails; `None`: its failure is the answer.
+    pub fallback: Option<FallbackPolicy>,
+    /// Statuses that are no failure.
+    pub success: StatusSet,
+    /// Largest request body, in bytes. Default: 10 MiB.
+    pub max_body: u64,
+    /// Copies to the other side; `None`: none.
+    pub shadow: Option<ShadowPolicy>,
+    /// Comparison of the two answers; `None`: the copy's answer is read and dropped.
+    pub compare: Option<Arc<ComparePolicy>>,
+    /// Data decides the side, not the weight.
+    pub locate: Option<Locate>,
+}
+
+/// Where a caller's key is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// `header:x-user-id`: the header's first value, as bytes.
+    Header(HeaderName),
+    /// `cookie:SHOPSID`: the cookie's first value, as bytes.
+    Cookie(Arc<str>),
+}
+
+/// What a request must look like to be this route's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conditions {
+    /// Default: any.
+    pub host: HostPattern,
+    /// The path, as it is forwarded.
+    pub path: PathPattern,
+    /// Empty: all. `GET` does not bring `HEAD`.
+    pub methods: Vec<Method>,
+    /// All must hold.
+    pub headers: Vec<(HeaderName, TextCondition)>,
+    /// All must hold, on the percent-decoded first value.
+    pub query: Vec<(Arc<str>, TextCondition)>,
+    /// All must hold, on the first cookie of that name.
+    pub cookies: Vec<(Arc<str>, TextCondition)>,
+}
+
+/// Which hosts a route is for; lower-case, without port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// `shop.example.com`.
+    Exact(Arc<str>),
+    /// `*.example.com`, held as `.example.com`: one label or more in front.
+    Wildcard(Arc<str>),
+    /// Any.
+    #[default]
+    Any,
+}
+
+/// What a header, a query value or a cookie must be.
+#[derive(Clone, Debug)]
+pub enum TextCondition {
+    /// Equal, byte by byte.
+    Exact(Arc<str>),
+    /// Contains.
+    Contains(Arc<str>),
+    /// Begins with.
+    Prefix(Arc<str>),
+    /// Matches (unanchored, as written).
+    Regex(regex::bytes::Regex),
+    /// Is there (`true`) or is not (`false`), whatever it says.
+    Present(bool),
+}
+
+impl PartialEq for TextCondition {
+    fn eq(&self, other: &TextCondition) -> bool {
+        match (self, other) {
+            (TextCondition::Exact(a), TextCondition::Exact(b))
+            | (TextCondition::Contains(a), TextCondition::Contains(b))
+            | (TextCondition::Prefix(a), TextCondition::Prefix(b)) => a == b,
+            (TextCondition::Regex(a), TextCondition::Regex(b)) => a.as_str() == b.as_str(),
+            (TextCondition::Present(a), TextCondition::Present(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+/// Who owns what a route writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Data {
+    /// The monolith's store; extracted reads it or its copy.
+    #[default]
+    Legacy,
+    /// One store for both.
+    Shared,
+    /// Two stores kept alike.
+    Synced,
+    /// The extracted service's own store: nothing goes back to legacy by itself.
+    Extracted,
+}
+
+impl Data {
+    /// As written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Data::Legacy => "legacy",
+            Data::Shared => "shared",
+            Data::Synced => "synced",
+            Data::Extracted => "extracted",
+        }
+    }
+
+    /// Whether anything automatic may send this route's traffic to legacy.
+    pub const fn may_go_back(self) -> bool {
+        !matches!(self, Data::Extracted)
+    }
+}
+
+/// Changes to headers: first removed, then set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Names taken out.
+    pub remove: Vec<HeaderName>,
+    /// Values put in place of what was there.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HeaderEdits {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty()
+    }
+}
+
+/// What happens when extracted fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FallbackPolicy {
+    /// No connection could be made, or extracted is full. Default: yes.
+    pub on_connect_failure: bool,
+    /// No answer in time. Default: yes.
+    pub on_timeout: bool,
+    /// It answered 5xx (outside `success`), broke off before its head ended, or answered garbage. Default: yes.
+    pub on_5xx: bool,
+    /// What requests with side effects may do. Default: only what is provably unsent.
+    pub unsafe_requests: UnsafeFallback,
+    /// Largest request body kept for a second try, in bytes. Default: 1 MiB.
+    pub max_body: u64,
+}
+
+/// What requests with side effects may do when extracted fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnsafeFallback {
+    /// Fall back only when provably nothing of them was sent.
+    #[default]
+    Unsent,
+    /// Never fall back.
+    Never,
+}
+
+impl Default for FallbackPolicy {
+    fn default() -> FallbackPolicy {
+        FallbackPolicy {
+            on_connect_failure: true,
+            on_timeout: true,
+            on_5xx: true,
+            unsafe_requests: UnsafeFallback::Unsent,
+            max_body: 1 << 20,
+        }
+    }
+}
+
+/// A set of statuses: classes and single ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSet {
+    /// `2xx` as 2, and so on; 1..=5.
+    pub classes: BTreeSet<u8>,
+    /// Single ones, 100..=599.
+    pub statuses: BTreeSet<u16>,
+}
+
+impl Default for StatusSet {
+    /// All but 5xx.
+    fn default() -> StatusSet {
+        StatusSet { classes: BTreeSet::from([1, 2, 3, 4]), statuses: BTreeSet::new() }
+    }
+}
+
+impl StatusSet {
+    /// Whether `status` is in it.
+    pub fn contains(&self, status: u16) -> bool {
+        self.statuses.contains(&status) || u8::try_from(status / 100).is_ok_and(|class| self.classes.contains(&class))
+    }
+}
+
+/// Copies to the other side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShadowPolicy {
+    /// Part of callers whose requests are copied, by bucket with a salt of its own. Default: 100 %.
+    pub sample: Weight,
+    /// Methods copied; a subset of GET, HEAD, OPTIONS. Default: GET, HEAD.
+    pub methods: Vec<Method>,
+    /// Copies under way per route; more are dropped and counted. Default: 100. Largest: 10,000.
+    pub max_in_flight: u32,
+    /// Copies begun a second per route and process; more are dropped and counted. Default: 50. Largest: 1,000,000.
+    pub max_rps: u32,
+    /// Bound on a copy, from its dispatch to its last byte. Default: 5 s.
+    pub timeout: Duration,
+    /// Largest request body copied, in bytes. Default: 64 KiB.
+    pub max_request_body: u64,
+    /// Paths never copied although their method is safe: whole-segment patterns, `*` one segment, `**` the rest.
+    pub never: Vec<Arc<str>>,
+}
+
+impl Default for ShadowPolicy {
+    fn default() -> ShadowPolicy {
+        ShadowPolicy {
+            sample: Weight::ALL,
+            methods: vec![Method::GET, Method::HEAD],
+            max_in_flight: 100,
+            max_rps: 50,
+            timeout: Duration::from_secs(5),
+            max_request_body: 64 << 10,
+            never: Vec::new(),
+        }
+    }
+}
+
+/// How the two answers are compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComparePolicy {
+    /// Headers compared, lower-case. Default: content-type, location, cache-control, vary, www-authenticate, allow, retry-after, link.
+    pub headers: Vec<HeaderName>,
+    /// Largest body compared by content, in bytes, before and after decoding; a larger one is compared by hash and said to be truncated. Default: 1 MiB.
+    pub body_bytes_max: u64,
+    /// What is forgiven, in order; the first rule whose path matches decides.
+    pub rules: Vec<CompareRule>,
+    /// Pointers (whole-segment patterns) whose values may be stored as they are; every other value is stored as type, length and keyed hash.
+    pub keep_values: Vec<PointerPattern>,
+    /// Stored divergences per route and signature. Default: 20.
+    pub keep_per_signature: u32,
+    /// Age at which a stored divergence goes. Default: 24 h.
+    pub keep_age: Duration,
+}
+
+impl Default for ComparePolicy {
+    fn default() -> ComparePolicy {
+        const LISTED: [&str; 8] =
+            ["content-type", "location", "cache-control", "vary", "www-authenticate", "allow", "retry-after", "link"];
+        ComparePolicy {
+            headers: LISTED.into_iter().map(HeaderName::from_static).collect(),
+            body_bytes_max: 1 << 20,
+            rules: Vec::new(),
+            keep_values: Vec::new(),
+            keep_per_signature: 20,
+            keep_age: Duration::from_hours(24),
+        }
+    }
+}
+
+/// One thing forgiven at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompareRule {
+    /// Where.
+    pub path: PointerPattern,
+    /// What.
+    pub action: RuleAction,
+}
+
+/// What a rule forgives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleAction {
+    /// The whole subtree is left out.
+    Ignore,
+}
+
+/// A JSON pointer (RFC 6901) in which `*` stands for one segment and `**` for any number; whole segments, anchored at both ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointerPattern {
+    /// Unescaped segments.
+    pub segments: Vec<PointerSegment>,
+}
+
+/// One segment of a [`PointerPattern`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PointerSegment {
+    /// This key or index.
+    Literal(Arc<str>),
+    /// `*`: any one.
+    One,
+    /// `**`: any number, none included.
+    Many,
+}
+
+/// Data decides the side, not the weight: the first rule that holds for the path parameter's value, else `otherwise`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locate {
+    /// A parameter of the route's path template.
+    pub param: Arc<str>,
+    /// In order.
+    pub rules: Vec<LocateRule>,
+    /// When no rule holds, or the value is no number.
+    pub otherwise: crate::side::Side,
+}
+
+/// Values from `min` to `max`, both included, live on `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocateRule {
+    /// Smallest value; default 0.
+    pub min: u64,
+    /// Largest value; default the largest there is.
+    pub max: u64,
+    /// Where they live.
+    pub to: crate::side::Side,
+}

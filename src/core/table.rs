@@ -1,0 +1,80 @@
+//! The routing table: everything `routes.yaml` says, once it is known to be right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::facts::RequestFacts;
+use crate::matching::Matcher;
+use crate::name::{RouteName, UpstreamName};
+use crate::route::{Route, Upstream};
+
+/// Most routes of a table.
+pub const ROUTES_MAX: usize = 100_000;
+
+/// Content hash of a routes file: the first 12 hex digits of its SHA-256.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(Arc<str>);
+
+impl Revision {
+    /// Of the file's bytes.
+    pub fn of(text: &[u8]) -> Revision {
+        use sha2::{Digest, Sha256};
+        let hex: String = Sha256::digest(text).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        Revision(Arc::from(hex))
+    }
+
+    /// Twelve hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// All routes and upstreams of one file. The only way to one leads through the parser below.
+#[derive(Clone, Debug)]
+pub struct RoutingTable {
+    pub(crate) revision: Revision,
+    pub(crate) upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    pub(crate) legacy: Arc<Upstream>,
+    pub(crate) routes: Vec<Arc<Route>>,
+    pub(crate) removed: BTreeSet<RouteName>,
+    pub(crate) matcher: Matcher,
+}
+
+impl RoutingTable {
+    /// Content hash of the file.
+    pub fn revision(&self) -> &Revision {
+        &self.revision
+    }
+
+    /// Every upstream, those written as a URL included.
+    pub fn upstreams(&self) -> &BTreeMap<UpstreamName, Arc<Upstream>> {
+        &self.upstreams
+    }
+
+    /// The monolith.
+    pub fn legacy(&self) -> &Arc<Upstream> {
+        &self.legacy
+    }
+
+    /// In the order of the file; a position here is a route's index everywhere.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// Names taken out on purpose.
+    pub fn removed(&self) -> &BTreeSet<RouteName> {
+        &self.removed
+    }
+
+    /// The narrowest route that the request is, as its index.
+    pub fn find(&self, facts: &RequestFacts<'_>) -> Option<usize> {
+        self.matcher.find(facts)
+    }
+}
