@@ -13,4 +13,8 @@ pub mod facts;
 pub mod matching;
 pub mod table;
 pub mod snapshot;
+pub mod override_token;
+pub mod split;
+pub mod decide;
 pub mod observation;
+pub mod fallback;
