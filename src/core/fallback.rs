@@ -50,7 +50,7 @@ pub enum NextMove {
 }
 
 /// Whether the try may be repeated on the same side.
-fn may_retry(retry: &Retry, method: &Method, failed: &FailedTry) -> bool {
+fn may_retry(retry: Retry, method: &Method, failed: &FailedTry) -> bool {
     let may_resend = failed.sent == Sent::Nothing || is_safe(method);
     if !may_resend || !failed.is_replayable || !failed.has_time {
         return false;
@@ -86,13 +86,7 @@ fn may_fall_back(route: &Route, policy: &FallbackPolicy, method: &Method, failed
 }
 
 /// After a failed try on `side`. `route` is `None` for what falls through.
-pub fn after_failure(
-    side: Side,
-    route: Option<&Route>,
-    retry: &Retry,
-    method: &Method,
-    failed: &FailedTry,
-) -> NextMove {
+pub fn after_failure(side: Side, route: Option<&Route>, retry: Retry, method: &Method, failed: &FailedTry) -> NextMove {
     if may_retry(retry, method, failed) {
         return NextMove::Retry;
     }

@@ -9,6 +9,8 @@ pub mod weight;
 pub mod side;
 pub mod template;
 pub mod route;
+pub mod cidr;
+pub mod door;
 pub mod facts;
 pub mod matching;
 pub mod table;
