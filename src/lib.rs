@@ -3,3 +3,4 @@
 pub mod live;
 pub mod upstream;
 pub mod telemetry;
+pub mod proxy;
