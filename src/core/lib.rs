@@ -21,3 +21,6 @@ pub mod split;
 pub mod decide;
 pub mod observation;
 pub mod fallback;
+
+#[cfg(test)]
+mod samples;
