@@ -8,6 +8,7 @@ pub mod problem;
 pub mod contract;
 pub mod bugs;
 pub mod trace;
+pub mod client;
 pub mod service;
 pub mod store;
 pub mod idempotency;
