@@ -133,7 +133,13 @@ pub async fn open_for(connection: &mut SqliteConnection, user_id: i64) -> Result
     Ok(next.await?)
 }
 
-/// Prices a cart for a country, with a coupon or without.
+/// The number of a cart that is there, from the text of a path. Text that is no number names no cart.
+pub async fn find(connection: &mut SqliteConnection, id: &str) -> Result<i64, Problem> {
+    let found = sqlx::query_scalar("SELECT id FROM carts WHERE id = ?").bind(id.parse::<i64>().unwrap_or(0));
+    found.fetch_optional(connection).await?.ok_or_else(|| Problem::cart_not_found(id))
+}
+
+/// Prices a cart for a country, with a coupon or without. A cart that is not there is priced like an empty one.
 pub async fn totals(
     connection: &mut SqliteConnection,
     cart_id: i64,
@@ -141,13 +147,6 @@ pub async fn totals(
     country: &str,
 ) -> Result<CartTotal, Problem> {
     let rates = vat::vat(country).ok_or_else(|| Problem::unknown_country(country))?;
-    let is_there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM carts WHERE id = ?)")
-        .bind(cart_id)
-        .fetch_one(&mut *connection)
-        .await?;
-    if !is_there {
-        return Err(Problem::cart_not_found(&cart_id.to_string()));
-    }
     let rows: Vec<(String, Option<String>, i64, String, Cents)> = sqlx::query_as(
         "SELECT items.sku, name, qty, tax_class, coalesce(
              (SELECT cents FROM tier_prices tier WHERE tier.sku = items.sku AND min_qty <= qty
@@ -209,9 +208,10 @@ async fn add_item(
 
 async fn read_total(
     State(shop): State<Shop>,
-    ApiPath(id): ApiPath<i64>,
+    ApiPath(id): ApiPath<String>,
     ApiQuery(query): ApiQuery<TotalQuery>,
 ) -> Result<Json<CartTotal>, Problem> {
     let mut connection = shop.database.reader().acquire().await?;
-    totals(&mut connection, id, query.coupon(), query.country()).await.map(Json)
+    let cart = find(&mut connection, &id).await?;
+    totals(&mut connection, cart, query.coupon(), query.country()).await.map(Json)
 }

@@ -19,7 +19,6 @@ use crate::catalog::HOME_CURRENCY;
 use crate::inventory;
 use crate::inventory::Units;
 use crate::payments;
-use crate::payments::bank;
 use crate::problems;
 use crate::shop::Shop;
 use crate::users;
@@ -63,7 +62,7 @@ pub async fn place(shop: &Shop, purchase: &Purchase<'_>) -> Result<Placed, Probl
     let mut connection = shop.database.reader().acquire().await?;
     let seen = quote(&mut connection, purchase).await?;
     drop(connection);
-    let approval = bank::authorize(purchase.card_token).await?;
+    let approval = shop.bank.authorize(purchase.card_token).await?;
 
     let mut transaction = shop.database.begin().await?;
     let bought = quote(&mut transaction, purchase).await?;
@@ -83,6 +82,7 @@ pub async fn place(shop: &Shop, purchase: &Purchase<'_>) -> Result<Placed, Probl
     send_mail(&mut transaction, purchase.user_id, order_no, "Your order is on its way").await?;
     carts::empty(&mut transaction, purchase.cart_id).await?;
     transaction.commit().await?;
+    approval.fall_silent().await;
     Ok(Placed { order_no, status: orders::PAID, total_cents: bought.total_cents, payment_id })
 }
 
@@ -92,7 +92,8 @@ async fn quote(connection: &mut SqliteConnection, purchase: &Purchase<'_>) -> Re
         return Err(problems::user_blocked());
     }
     let country = purchase.country.unwrap_or(&user.country);
-    let totals = carts::totals(connection, purchase.cart_id, purchase.coupon, country).await?;
+    let cart = carts::find(connection, &purchase.cart_id.to_string()).await?;
+    let totals = carts::totals(connection, cart, purchase.coupon, country).await?;
     if totals.lines.is_empty() {
         return Err(problems::cart_is_empty(purchase.cart_id));
     }

@@ -4,6 +4,7 @@
 pub mod schema;
 pub mod seed;
 pub mod problems;
+pub mod fields;
 pub mod shop;
 pub mod sessions;
 pub mod users;
@@ -22,6 +23,7 @@ use axum::Router;
 use estate_chassis::bugs::{self, Bugs};
 use estate_chassis::store::{Database, StoreError};
 
+pub use crate::payments::bank::Bank;
 pub use crate::shop::LegacyBug;
 pub use crate::shop::Shop;
 
@@ -44,7 +46,7 @@ pub async fn open(directory: &Path, bugs: Bugs<LegacyBug>) -> Result<Shop, OpenE
     if seed::fill_if_empty(&database).await.map_err(|source| OpenError::Seed { source })? {
         tracing::info!(path = %database.path().display(), "seeded");
     }
-    Ok(Shop { database, bugs: Arc::new(bugs) })
+    Ok(Shop { database, bugs: Arc::new(bugs), bank: Bank::default() })
 }
 
 /// Everything that the monolith answers, the bug switch included; `/healthz` comes with the server.

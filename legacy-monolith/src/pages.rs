@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use estate_chassis::problem::Problem;
 
+use crate::fields::Fields;
 use crate::pages::html::Escaped;
 use crate::shop::Shop;
 
@@ -35,6 +36,9 @@ impl IntoResponse for PageError {
 }
 
 type PageResult = Result<Response, PageError>;
+
+/// A form that may be unreadable, which is a page too.
+type FormResult<T> = Result<Fields<T>, Problem>;
 
 /// Sends the browser elsewhere after a form: 303, so that a reload does not post again.
 fn see_other(location: &str) -> Response {

@@ -25,7 +25,7 @@ pub fn routes() -> Router<Shop> {
         .route("/api/v1/payments/{id}/refund", post(refund))
 }
 
-/// A change of a payment, and the one state that it starts from.
+/// A change of a payment.
 #[derive(Clone, Copy, Debug)]
 pub enum Change {
     Capture,
@@ -34,6 +34,7 @@ pub enum Change {
 }
 
 impl Change {
+    /// The one state that it starts from.
     fn from(self) -> &'static str {
         match self {
             Change::Capture | Change::Void => "authorized",
@@ -92,9 +93,12 @@ pub async fn record(
     Ok(id)
 }
 
-/// Moves a payment on, or says in which state it is instead.
+/// Moves a payment on, or says in which state it is instead. What is there already is not moved again.
 pub async fn change(connection: &mut SqliteConnection, id: i64, change: Change) -> Result<PaymentReply, Problem> {
     let payment = find(connection, id).await?;
+    if payment.status == change.to() {
+        return Ok(payment);
+    }
     if payment.status != change.from() {
         return Err(Problem::wrong_payment_state(&payment.status, change.to()));
     }
@@ -116,33 +120,39 @@ async fn authorize(
     ApiJson(payment): ApiJson<NewPayment>,
 ) -> Result<(StatusCode, Json<PaymentReply>), Problem> {
     payment.check()?;
-    let approval = bank::authorize(&payment.card_token).await?;
+    let approval = shop.bank.authorize(&payment.card_token).await?;
     let mut transaction = shop.database.begin().await?;
     let id = record(&mut transaction, &payment, None, &approval, "authorized").await?;
     let reply = find(&mut transaction, id).await?;
     transaction.commit().await?;
+    approval.fall_silent().await;
     Ok((StatusCode::CREATED, Json(reply)))
 }
 
-async fn read(State(shop): State<Shop>, ApiPath(id): ApiPath<i64>) -> Result<Json<PaymentReply>, Problem> {
-    find(&mut *shop.database.reader().acquire().await?, id).await.map(Json)
+async fn read(State(shop): State<Shop>, ApiPath(id): ApiPath<String>) -> Result<Json<PaymentReply>, Problem> {
+    find(&mut *shop.database.reader().acquire().await?, number(&id)?).await.map(Json)
 }
 
-async fn capture(State(shop): State<Shop>, ApiPath(id): ApiPath<i64>) -> Result<Json<PaymentReply>, Problem> {
-    apply(&shop, id, Change::Capture).await
+async fn capture(State(shop): State<Shop>, ApiPath(id): ApiPath<String>) -> Result<Json<PaymentReply>, Problem> {
+    apply(&shop, &id, Change::Capture).await
 }
 
-async fn void(State(shop): State<Shop>, ApiPath(id): ApiPath<i64>) -> Result<Json<PaymentReply>, Problem> {
-    apply(&shop, id, Change::Void).await
+async fn void(State(shop): State<Shop>, ApiPath(id): ApiPath<String>) -> Result<Json<PaymentReply>, Problem> {
+    apply(&shop, &id, Change::Void).await
 }
 
-async fn refund(State(shop): State<Shop>, ApiPath(id): ApiPath<i64>) -> Result<Json<PaymentReply>, Problem> {
-    apply(&shop, id, Change::Refund).await
+async fn refund(State(shop): State<Shop>, ApiPath(id): ApiPath<String>) -> Result<Json<PaymentReply>, Problem> {
+    apply(&shop, &id, Change::Refund).await
 }
 
-async fn apply(shop: &Shop, id: i64, wanted: Change) -> Result<Json<PaymentReply>, Problem> {
+async fn apply(shop: &Shop, id: &str, wanted: Change) -> Result<Json<PaymentReply>, Problem> {
+    let id = number(id)?;
     let mut transaction = shop.database.begin().await?;
     let reply = change(&mut transaction, id, wanted).await?;
     transaction.commit().await?;
     Ok(Json(reply))
+}
+
+fn number(id: &str) -> Result<i64, Problem> {
+    id.parse().map_err(|_| Problem::payment_not_found(id))
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use estate_chassis::bugs::{Bug, Bugs};
 use estate_chassis::store::Database;
 
+use crate::payments::bank::Bank;
+
 /// The monolith's state. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Shop {
     pub database: Database,
     pub bugs: Arc<Bugs<LegacyBug>>,
+    pub bank: Bank,
 }
 
 /// What can be made wrong with the monolith.

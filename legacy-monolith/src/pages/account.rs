@@ -2,19 +2,21 @@
 
 use std::fmt::Write as _;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Form, Router};
 use serde::Deserialize;
 
+use super::FormResult;
 use super::PageResult;
 use super::html::Escaped;
 use super::html::Money;
 use super::html::page;
 use super::see_other;
 use crate::checkout::orders;
+use crate::fields::Fields;
 use crate::sessions;
 use crate::shop::Shop;
 
@@ -40,7 +42,8 @@ async fn login_form() -> Response {
     login_page(StatusCode::OK, "")
 }
 
-async fn log_in(State(shop): State<Shop>, Form(given): Form<Credentials>) -> PageResult {
+async fn log_in(State(shop): State<Shop>, given: FormResult<Credentials>) -> PageResult {
+    let Fields(given) = given?;
     let known: Option<(i64, String, bool)> = sqlx::query_as("SELECT id, pw_hash, blocked FROM users WHERE email = ?")
         .bind(&given.email)
         .fetch_optional(shop.database.reader())

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
-use axum::{Form, Router};
 use estate_chassis::contract::CartTotal;
 use serde::Deserialize;
 
+use super::FormResult;
 use super::PageResult;
 use super::html::Escaped;
 use super::html::Money;
@@ -16,6 +17,7 @@ use super::html::page;
 use super::see_other;
 use crate::carts;
 use crate::carts::NewItem;
+use crate::fields::Fields;
 use crate::sessions;
 use crate::shop::Shop;
 
@@ -46,7 +48,8 @@ struct Added {
     qty: i64,
 }
 
-async fn add(State(shop): State<Shop>, headers: HeaderMap, Form(added): Form<Added>) -> PageResult {
+async fn add(State(shop): State<Shop>, headers: HeaderMap, added: FormResult<Added>) -> PageResult {
+    let Fields(added) = added?;
     let Some(session) = sessions::current(&shop, &headers).await? else { return Ok(see_other("/login")) };
     let mut transaction = shop.database.begin().await?;
     let cart = carts::open_for(&mut transaction, session.user_id).await?;

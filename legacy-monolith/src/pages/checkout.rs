@@ -1,12 +1,13 @@
 //! Buying by form. The hidden one-time token is the guard against a second click.
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
-use axum::{Form, Router};
 use serde::Deserialize;
 
+use super::FormResult;
 use super::PageResult;
 use super::basket;
 use super::html::Escaped;
@@ -16,6 +17,7 @@ use super::see_other;
 use crate::carts;
 use crate::checkout;
 use crate::checkout::Purchase;
+use crate::fields::Fields;
 use crate::sessions;
 use crate::sessions::Session;
 use crate::shop::Shop;
@@ -41,7 +43,8 @@ struct Submitted {
     coupon: String,
 }
 
-async fn submit(State(shop): State<Shop>, headers: HeaderMap, Form(submitted): Form<Submitted>) -> PageResult {
+async fn submit(State(shop): State<Shop>, headers: HeaderMap, submitted: FormResult<Submitted>) -> PageResult {
+    let Fields(submitted) = submitted?;
     let Some(session) = sessions::current(&shop, &headers).await? else { return Ok(see_other("/login")) };
     // Used up before anything else happens: of two clicks only one ever gets past here.
     if !sessions::claim_csrf(&shop, &session, &submitted.csrf).await? {

@@ -9,6 +9,7 @@ use axum::response::Response;
 use axum::routing::get;
 use estate_chassis::contract::ListQuery;
 use estate_chassis::dataset::catalogue::CATEGORIES;
+use estate_chassis::problem::Problem;
 use estate_chassis::service::{ApiPath, ApiQuery};
 
 use super::PageResult;
@@ -32,7 +33,8 @@ async fn front_door() -> Response {
     see_other("/shop")
 }
 
-async fn home(State(shop): State<Shop>, headers: HeaderMap, ApiQuery(query): ApiQuery<ListQuery>) -> PageResult {
+async fn home(State(shop): State<Shop>, headers: HeaderMap, query: Result<ApiQuery<ListQuery>, Problem>) -> PageResult {
+    let ApiQuery(query) = query?;
     let session = sessions::current(&shop, &headers).await?;
     let mut connection = shop.database.reader().acquire().await?;
     let found = catalog::page_of(&mut connection, query.category(), query.page()?).await?;

@@ -1,13 +1,14 @@
 //! POST `/newsletter`: nobody has called it for years.
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
-use axum::{Form, Router};
 use estate_chassis::problem::Problem;
 use estate_chassis::time;
 use serde::Deserialize;
 
+use crate::fields::Fields;
 use crate::shop::Shop;
 
 /// Subscribers that the list holds; the next one is told to come again.
@@ -26,7 +27,7 @@ struct Subscription {
 
 async fn subscribe(
     State(shop): State<Shop>,
-    Form(Subscription { email }): Form<Subscription>,
+    Fields(Subscription { email }): Fields<Subscription>,
 ) -> Result<(StatusCode, &'static str), Problem> {
     let is_address = email.len() <= EMAIL_MAX
         && email

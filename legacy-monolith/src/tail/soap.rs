@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::extract::State;
+use axum::extract::rejection::StringRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -18,7 +19,8 @@ pub(super) fn routes() -> Router<Shop> {
     Router::new().route("/soap/OrderService", post(get_order))
 }
 
-async fn get_order(State(shop): State<Shop>, envelope: String) -> Response {
+async fn get_order(State(shop): State<Shop>, envelope: Result<String, StringRejection>) -> Response {
+    let Ok(envelope) = envelope else { return fault("Client", "the envelope cannot be read") };
     let Some(order_no) = text_of(&envelope, "orderNo").and_then(|text| text.trim().parse().ok()) else {
         return fault("Client", "GetOrder needs an orderNo");
     };
@@ -64,7 +66,7 @@ fn text_of<'xml>(xml: &'xml str, name: &str) -> Option<&'xml str> {
     while let Some((_, after)) = rest.split_once('<') {
         let (tag, content) = after.split_once('>')?;
         let qualified = tag.split_whitespace().next().unwrap_or_default();
-        if qualified.rsplit(':').next() == Some(name) && !tag.ends_with('/') {
+        if qualified.rsplit(':').next() == Some(name) && !tag.starts_with('/') && !tag.ends_with('/') {
             return content.split_once('<').map(|(text, _)| text);
         }
         rest = content;

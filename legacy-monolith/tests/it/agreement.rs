@@ -1,0 +1,106 @@
+//! The contract: the monolith and the pricing service answer alike, but for the moment of looking.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use estate_chassis::bugs::Bugs;
+use estate_chassis::client;
+use estate_chassis::dataset::{carts, catalogue};
+use estate_chassis::service;
+use serde_json::Value;
+
+use crate::support::Monolith;
+
+/// Requests that are compared at a time.
+const AT_A_TIME: usize = 16;
+
+/// Asks both sides for every path and compares status, kind of body and body.
+async fn agree_on(paths: Vec<String>) {
+    let monolith = Monolith::start().await;
+    let pricing = estate_pricing::build(monolith.directory(), Bugs::none()).await.expect("the service builds");
+    let pricing = service::start((Ipv4Addr::LOCALHOST, 0).into(), pricing).await.expect("a free port");
+
+    let sides = [monolith.address(), pricing.address()];
+    for some in paths.chunks(AT_A_TIME) {
+        let asked = some.iter().cloned().map(|path| {
+            tokio::spawn(async move {
+                let [legacy, extracted] = [answer(sides[0], &path).await, answer(sides[1], &path).await];
+                assert_eq!(legacy, extracted, "{path}");
+            })
+        });
+        for comparison in asked.collect::<Vec<_>>() {
+            comparison.await.expect("the two sides agree");
+        }
+    }
+
+    pricing.stop().await;
+    monolith.stop().await;
+}
+
+async fn answer(side: SocketAddr, path: &str) -> (u16, String, Value) {
+    let answer = client::get(side, path).await.expect("an answer");
+    let mut body = answer.json();
+    assert_ne!(body, Value::Null, "{path} is answered with JSON");
+    if let Some(fields) = body.as_object_mut() {
+        fields.remove("as_of");
+    }
+    (answer.status.as_u16(), answer.header("content-type").to_owned(), body)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_seeded_cart_costs_the_same_with_every_coupon_and_in_every_kind_of_country() {
+    let mut paths = Vec::new();
+    for cart in carts::carts() {
+        for coupon in ["", "SAVE10", "SAVE15", "EXPIRED5"] {
+            for country in ["DE", "FR", "JP", "US"] {
+                paths.push(format!("/api/v1/carts/{}/total?coupon={coupon}&country={country}", cart.id));
+            }
+        }
+    }
+    paths.extend(
+        ["AT", "CH", "IT", "ES", "NL", "BE", "PL", "SE", "DK", "de", ""]
+            .map(|country| format!("/api/v1/carts/1042/total?coupon=SAVE10&country={country}")),
+    );
+    agree_on(paths).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_article_has_the_same_price_and_the_same_description() {
+    let mut paths = Vec::new();
+    for product in catalogue::products() {
+        let sku = product.sku;
+        paths.push(format!("/api/v1/products/{sku}"));
+        for query in ["", "?qty=9", "?qty=10&currency=EUR", "?qty=11&currency=JPY", "?currency=USD"] {
+            paths.push(format!("/api/v1/products/{sku}/price{query}"));
+        }
+    }
+    paths.extend((1..=17).map(|page| format!("/api/v1/products?page={page}")));
+    paths.extend(catalogue::CATEGORIES.map(|category| format!("/api/v1/products?category={category}&page=2")));
+    agree_on(paths).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_is_refused_in_the_same_words() {
+    let paths = [
+        "/api/v1/carts/7/total",
+        "/api/v1/carts/x/total",
+        "/api/v1/carts/-1/total",
+        "/api/v1/carts/007/total?country=US",
+        "/api/v1/carts/99999999999999999999/total",
+        "/api/v1/carts/1042/total?coupon=save10",
+        "/api/v1/carts/1042/total?coupon=NOPE&country=US",
+        "/api/v1/products/SKU-9999",
+        "/api/v1/products/SKU-9999/price",
+        "/api/v1/products/SKU-1042/price?qty=0",
+        "/api/v1/products/SKU-1042/price?qty=10000",
+        "/api/v1/products/SKU-1042/price?qty=many",
+        "/api/v1/products/SKU-1042/price?currency=GBP",
+        "/api/v1/products/SKU-9999/price?currency=GBP&qty=0",
+        "/api/v1/products?page=0",
+        "/api/v1/products?page=10001",
+        "/api/v1/products?page=one",
+        "/api/v1/products?category=none",
+        "/api/v1/products/%FF",
+        "/api/v1/nothing",
+    ];
+    agree_on(paths.map(str::to_owned).into()).await;
+}
