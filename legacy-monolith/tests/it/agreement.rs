@@ -1,4 +1,5 @@
-//! The contract: the monolith and the pricing service answer alike, but for the moment of looking.
+//! The contract: the monolith and the services taken out of it answer alike, but for the moment of looking and the numbers
+//! of payments.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -6,7 +7,7 @@ use estate_chassis::bugs::Bugs;
 use estate_chassis::client;
 use estate_chassis::dataset::{carts, catalogue};
 use estate_chassis::service;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::Monolith;
 
@@ -103,4 +104,62 @@ async fn what_is_refused_is_refused_in_the_same_words() {
         "/api/v1/nothing",
     ];
     agree_on(paths.map(str::to_owned).into()).await;
+}
+
+/// Makes a payment and takes it through some steps; what was answered, without the payment's number.
+async fn pay(side: SocketAddr, key: &str, payment: &Value, steps: &[&str]) -> Vec<(u16, Value)> {
+    let made = client::post_json(side, "/api/v1/payments", &[("idempotency-key", key)], payment).await;
+    let made = made.expect("an answer");
+    let mut answers = vec![(made.status.as_u16(), made.json())];
+    for step in steps {
+        let path = format!("/api/v1/payments/{}{step}", made.json()["payment_id"]);
+        let answer = if step.is_empty() {
+            client::get(side, &path).await
+        } else {
+            client::post_json(side, &path, &[], &json!({})).await
+        };
+        let answer = answer.expect("an answer");
+        answers.push((answer.status.as_u16(), answer.json()));
+    }
+    for (_, body) in &mut answers {
+        body.as_object_mut().expect("an object").remove("payment_id");
+    }
+    answers
+}
+
+#[tokio::test]
+async fn a_payment_is_answered_alike_through_all_its_life() {
+    let monolith = Monolith::start().await;
+    let bank = estate_payment::bank::Bank::default();
+    let payment = estate_payment::build(monolith.directory(), Bugs::none(), bank).await.expect("the service builds");
+    let payment = service::start((Ipv4Addr::LOCALHOST, 0).into(), payment).await.expect("a free port");
+
+    let good = json!({"order_ref": "o-1", "amount_cents": 9_781, "currency": "EUR", "card_token": "tok_visa"});
+    let with = |field: &str, value: Value| {
+        let mut changed = good.clone();
+        changed[field] = value;
+        changed
+    };
+    let life = [
+        (good.clone(), &["", "/refund", "/capture", "/capture", "/void", "/refund", "/refund", "/capture", ""][..]),
+        (good.clone(), &["/void", "/void", "/capture", "/refund", ""][..]),
+        (with("currency", json!("JPY")), &["/capture"][..]),
+        (with("currency", json!("GBP")), &[][..]),
+        (with("amount_cents", json!(0)), &[][..]),
+        (with("amount_cents", json!("1")), &[][..]),
+        (with("order_ref", json!("")), &[][..]),
+        (with("card_token", json!("tok_declined")), &[][..]),
+        (with("card_token", json!("4242424242424242")), &[][..]),
+    ];
+    for (number, (body, steps)) in life.into_iter().enumerate() {
+        let key = format!("pay-{number}");
+        let legacy = pay(monolith.address(), &key, &body, steps).await;
+        assert_eq!(legacy, pay(payment.address(), &key, &body, steps).await, "{body} {steps:?}");
+    }
+    for path in ["/api/v1/payments/0", "/api/v1/payments/x", "/api/v1/payments/999999999"] {
+        assert_eq!(answer(monolith.address(), path).await, answer(payment.address(), path).await, "{path}");
+    }
+
+    payment.stop().await;
+    monolith.stop().await;
 }

@@ -192,3 +192,19 @@ async fn the_last_order_number_of_the_monolith_is_its_last() {
     assert_eq!(monolith.count("SELECT max(order_no) FROM orders").await, 9_999_999);
     monolith.stop().await;
 }
+
+#[tokio::test]
+async fn a_slow_and_a_silent_bank_end_in_one_order_each() {
+    let monolith = Monolith::start().await;
+    let (user, _) = users(&monolith).await;
+
+    for (cart, token, last4) in [(100_001, "tok_slow_8s", "0008"), (100_002, "tok_timeout_then_ok", "0504")] {
+        fill(&monolith, cart, "SKU-1042", 1).await;
+        let bought = monolith.post("/api/v1/checkout", &purchase(user, cart, token)).await;
+        assert_eq!(bought.status, 201, "{token}");
+        let payment = monolith.get(&format!("/api/v1/payments/{}", bought.json()["payment_id"])).await.json();
+        assert_eq!((&payment["status"], &payment["card_last4"]), (&json!("captured"), &json!(last4)));
+    }
+    assert_eq!(monolith.count("SELECT count(*) FROM orders WHERE order_no > 20000").await, 2);
+    monolith.stop().await;
+}

@@ -2,13 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use axum::http::Method;
 use estate_chassis::bugs::Bugs;
 use estate_chassis::client::{self, Answer};
 use estate_chassis::service::{self, Running};
 use estate_chassis::store::Database;
-use legacy_monolith::{open, router};
+use legacy_monolith::{Bank, open, router};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -24,7 +25,8 @@ impl Monolith {
     }
 
     pub(crate) async fn on(data: TempDir) -> Monolith {
-        let shop = open(data.path(), Bugs::none()).await.expect("an open shop");
+        let mut shop = open(data.path(), Bugs::none()).await.expect("an open shop");
+        shop.bank = Bank { slow: Duration::from_millis(50), silent: Duration::from_millis(50) };
         let database = shop.database.clone();
         let running = service::start((Ipv4Addr::LOCALHOST, 0).into(), router(shop)).await.expect("a free port");
         Monolith { running, database, data }
