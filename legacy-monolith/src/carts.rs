@@ -2,6 +2,8 @@
 
 mod total;
 
+use std::ops::RangeInclusive;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -25,6 +27,14 @@ use crate::users;
 
 /// Different products in one cart.
 const LINES_MAX: i64 = 100;
+/// How long a cart is kept that nobody adds to.
+const KEPT_MS: UnixMs = 7 * time::DAY_MS;
+/// Abandoned carts that one call forgets at most.
+const FORGOTTEN_AT_ONCE: i64 = 20;
+/// The carts of the data set.
+const SEEDED: RangeInclusive<i64> = FIRST_CART.cast_signed()..=(FIRST_CART + CARTS - 1).cast_signed();
+/// Where the carts begin that the pages make.
+const FIRST_FREE: i64 = FIRST_FREE_CART.cast_signed();
 
 pub fn routes() -> Router<Shop> {
     Router::new().route("/api/v1/carts/{id}/items", post(add_item)).route("/api/v1/carts/{id}/total", get(read_total))
@@ -63,12 +73,18 @@ pub async fn add(connection: &mut SqliteConnection, cart_id: i64, item: &NewItem
     if let Some(user_id) = item.user_id {
         users::find(connection, user_id).await?;
     }
-    let made = sqlx::query("INSERT INTO carts (id, user_id, updated_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-        .bind(cart_id)
-        .bind(item.user_id)
-        .bind(time::rfc3339(time::now_ms()))
-        .execute(&mut *connection)
-        .await?;
+    let now = time::now_ms();
+    forget_abandoned(connection, now).await?;
+    let is_new = find(connection, &cart_id.to_string()).await.is_err();
+    sqlx::query(
+        "INSERT INTO carts (id, user_id, updated_at) VALUES (?, ?, ?)
+         ON CONFLICT DO UPDATE SET updated_at = excluded.updated_at",
+    )
+    .bind(cart_id)
+    .bind(item.user_id)
+    .bind(time::rfc3339(now))
+    .execute(&mut *connection)
+    .await?;
     let (is_sold, others): (bool, i64) = sqlx::query_as(
         "SELECT EXISTS (SELECT 1 FROM products WHERE sku = ?2 AND active),
              (SELECT count(*) FROM cart_items WHERE cart_id = ?1 AND sku <> ?2)",
@@ -96,7 +112,24 @@ pub async fn add(connection: &mut SqliteConnection, cart_id: i64, item: &NewItem
     if put.rows_affected() == 0 {
         return Err(problems::invalid_item(format!("a cart holds at most {QTY_MAX} units of a product")));
     }
-    Ok(made.rows_affected() == 1)
+    Ok(is_new)
+}
+
+/// Forgets some of the carts that nobody has touched for long, so that shoppers who never come back do not fill the table.
+async fn forget_abandoned(connection: &mut SqliteConnection, now: UnixMs) -> Result<(), Problem> {
+    let abandoned: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM carts WHERE updated_at < ? AND id NOT BETWEEN ? AND ? LIMIT ?")
+            .bind(time::rfc3339(now - KEPT_MS))
+            .bind(SEEDED.start())
+            .bind(SEEDED.end())
+            .bind(FORGOTTEN_AT_ONCE)
+            .fetch_all(&mut *connection)
+            .await?;
+    for id in abandoned {
+        sqlx::query("DELETE FROM cart_items WHERE cart_id = ?").bind(id).execute(&mut *connection).await?;
+        sqlx::query("DELETE FROM carts WHERE id = ?").bind(id).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// Takes everything out. The carts of the data set stay as they are: both sides know them, and totals are compared on them.
@@ -108,15 +141,14 @@ pub async fn empty(connection: &mut SqliteConnection, cart_id: i64) -> Result<()
 }
 
 fn is_of_the_data_set(cart_id: i64) -> bool {
-    u64::try_from(cart_id).is_ok_and(|id| (FIRST_CART..FIRST_CART + CARTS).contains(&id))
+    SEEDED.contains(&cart_id)
 }
 
 /// The cart that the pages show to a user.
 pub async fn latest_of(connection: &mut SqliteConnection, user_id: i64) -> Result<Option<i64>, Problem> {
-    let first = i64::try_from(FIRST_FREE_CART).unwrap_or(i64::MAX);
     let id = sqlx::query_scalar("SELECT max(id) FROM carts WHERE user_id = ? AND id >= ?")
         .bind(user_id)
-        .bind(first)
+        .bind(FIRST_FREE)
         .fetch_one(connection)
         .await?;
     Ok(id)
@@ -127,9 +159,8 @@ pub async fn open_for(connection: &mut SqliteConnection, user_id: i64) -> Result
     if let Some(id) = latest_of(connection, user_id).await? {
         return Ok(id);
     }
-    let first = i64::try_from(FIRST_FREE_CART).unwrap_or(i64::MAX);
     let next =
-        sqlx::query_scalar("SELECT max(coalesce(max(id), 0) + 1, ?) FROM carts").bind(first).fetch_one(connection);
+        sqlx::query_scalar("SELECT max(coalesce(max(id), 0) + 1, ?) FROM carts").bind(FIRST_FREE).fetch_one(connection);
     Ok(next.await?)
 }
 

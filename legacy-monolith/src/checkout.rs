@@ -2,6 +2,8 @@
 
 pub mod orders;
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
@@ -13,6 +15,7 @@ use estate_chassis::service::ApiJson;
 use estate_chassis::time;
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
+use tracing::Instrument as _;
 
 use crate::carts;
 use crate::catalog::HOME_CURRENCY;
@@ -35,14 +38,14 @@ pub fn routes() -> Router<Shop> {
 }
 
 /// What is to be bought by whom.
-#[derive(Clone, Copy, Debug)]
-pub struct Purchase<'a> {
+#[derive(Clone, Debug)]
+pub struct Purchase {
     pub user_id: i64,
     pub cart_id: i64,
-    pub card_token: &'a str,
+    pub card_token: String,
     /// Where it goes, which decides the tax. `None`: the user's country.
-    pub country: Option<&'a str>,
-    pub coupon: Option<&'a str>,
+    pub country: Option<String>,
+    pub coupon: Option<String>,
 }
 
 /// An order that was placed and paid.
@@ -54,15 +57,28 @@ pub struct Placed {
     pub payment_id: i64,
 }
 
-/// Buys what is in a cart.
-///
+/// Buys what is in a cart, in a task of its own: a browser that goes away, as it does at a second click, must not leave the
+/// purchase half-way.
+pub async fn place(shop: &Shop, purchase: Purchase) -> Result<Placed, Problem> {
+    let counter = Arc::clone(&shop.counters).try_acquire_owned();
+    let counter = counter.map_err(|_| Problem::unavailable("too many are buying at this moment"))?;
+    let shop = shop.clone();
+    let buying = async move {
+        let outcome = buy(&shop, &purchase).await;
+        drop(counter);
+        outcome
+    };
+    let bought = tokio::spawn(buying.in_current_span()).await;
+    bought.unwrap_or_else(|_| Err(Problem::unavailable("the purchase was broken off")))
+}
+
 /// The bank is asked before the transaction begins: a slow bank must not hold the database's only writer. What it approved is
 /// booked only if the cart still costs the same; otherwise nothing is, and the bank's hold lapses.
-pub async fn place(shop: &Shop, purchase: &Purchase<'_>) -> Result<Placed, Problem> {
+async fn buy(shop: &Shop, purchase: &Purchase) -> Result<Placed, Problem> {
     let mut connection = shop.database.reader().acquire().await?;
     let seen = quote(&mut connection, purchase).await?;
     drop(connection);
-    let approval = shop.bank.authorize(purchase.card_token).await?;
+    let approval = shop.bank.authorize(&purchase.card_token).await?;
 
     let mut transaction = shop.database.begin().await?;
     let bought = quote(&mut transaction, purchase).await?;
@@ -76,7 +92,7 @@ pub async fn place(shop: &Shop, purchase: &Purchase<'_>) -> Result<Placed, Probl
         order_ref: format!("order-{order_no}"),
         amount_cents: bought.total_cents,
         currency: HOME_CURRENCY.to_owned(),
-        card_token: purchase.card_token.to_owned(),
+        card_token: purchase.card_token.clone(),
     };
     let payment_id = payments::record(&mut transaction, &payment, Some(order_no), &approval, "captured").await?;
     send_mail(&mut transaction, purchase.user_id, order_no, "Your order is on its way").await?;
@@ -86,14 +102,14 @@ pub async fn place(shop: &Shop, purchase: &Purchase<'_>) -> Result<Placed, Probl
     Ok(Placed { order_no, status: orders::PAID, total_cents: bought.total_cents, payment_id })
 }
 
-async fn quote(connection: &mut SqliteConnection, purchase: &Purchase<'_>) -> Result<CartTotal, Problem> {
+async fn quote(connection: &mut SqliteConnection, purchase: &Purchase) -> Result<CartTotal, Problem> {
     let user = users::find(connection, purchase.user_id).await?;
     if user.blocked {
         return Err(problems::user_blocked());
     }
-    let country = purchase.country.unwrap_or(&user.country);
+    let country = purchase.country.as_deref().unwrap_or(&user.country);
     let cart = carts::find(connection, &purchase.cart_id.to_string()).await?;
-    let totals = carts::totals(connection, cart, purchase.coupon, country).await?;
+    let totals = carts::totals(connection, cart, purchase.coupon.as_deref(), country).await?;
     if totals.lines.is_empty() {
         return Err(problems::cart_is_empty(purchase.cart_id));
     }
@@ -174,9 +190,9 @@ async fn check_out(
     let purchase = Purchase {
         user_id: body.user_id,
         cart_id: body.cart_id,
-        card_token: &body.card_token,
-        country: body.ship_to.as_ref().and_then(|to| to.country.as_deref()),
-        coupon: body.coupon.as_deref().filter(|code| !code.is_empty()),
+        card_token: body.card_token,
+        country: body.ship_to.and_then(|to| to.country),
+        coupon: body.coupon.filter(|code| !code.is_empty()),
     };
-    place(&shop, &purchase).await.map(|placed| (StatusCode::CREATED, Json(placed)))
+    place(&shop, purchase).await.map(|placed| (StatusCode::CREATED, Json(placed)))
 }

@@ -20,6 +20,8 @@ use crate::shop::Shop;
 const ITEMS_MAX: usize = 100;
 /// Longest time that stock is held without being bought, in seconds.
 const TTL_MAX_S: i64 = 3_600;
+/// How long a reservation is remembered after its time.
+const KEPT_MS: UnixMs = time::DAY_MS;
 /// Longest `order_ref`, in bytes.
 const ORDER_REF_MAX: usize = 64;
 /// The state of a reservation that is neither used nor given back.
@@ -216,13 +218,23 @@ async fn set_state(connection: &mut SqliteConnection, id: i64, state: &str) -> R
     Ok(())
 }
 
-/// Releases what was held for too long. Every change of the stock begins with it, so that no sweeper need run.
+/// Releases what was held for too long, and forgets what was closed long ago. Every change of the stock begins with it, so that no sweeper need run.
 async fn expire(connection: &mut SqliteConnection, now: UnixMs) -> Result<(), Problem> {
     let lapsed: Vec<i64> =
         sqlx::query_scalar("SELECT id FROM reservations WHERE state = 'held' AND expires_at <= ? LIMIT 1000")
             .bind(now)
             .fetch_all(&mut *connection)
             .await?;
+    let closed_long_ago = "SELECT id FROM reservations WHERE state <> 'held' AND expires_at <= ? LIMIT 100";
+    let forgotten: Vec<i64> =
+        sqlx::query_scalar(closed_long_ago).bind(now - KEPT_MS).fetch_all(&mut *connection).await?;
+    for id in forgotten {
+        sqlx::query("DELETE FROM reservation_items WHERE reservation_id = ?")
+            .bind(id)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("DELETE FROM reservations WHERE id = ?").bind(id).execute(&mut *connection).await?;
+    }
     for id in lapsed {
         give_back(connection, id, "expired").await?;
     }

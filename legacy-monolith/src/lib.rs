@@ -22,6 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use estate_chassis::bugs::{self, Bugs};
 use estate_chassis::store::{Database, StoreError};
+use tokio::sync::Semaphore;
 
 pub use crate::payments::bank::Bank;
 pub use crate::shop::LegacyBug;
@@ -46,7 +47,8 @@ pub async fn open(directory: &Path, bugs: Bugs<LegacyBug>) -> Result<Shop, OpenE
     if seed::fill_if_empty(&database).await.map_err(|source| OpenError::Seed { source })? {
         tracing::info!(path = %database.path().display(), "seeded");
     }
-    Ok(Shop { database, bugs: Arc::new(bugs), bank: Bank::default() })
+    let counters = Arc::new(Semaphore::new(shop::COUNTERS));
+    Ok(Shop { database, bugs: Arc::new(bugs), bank: Bank::default(), counters })
 }
 
 /// Everything that the monolith answers, the bug switch included; `/healthz` comes with the server.

@@ -28,6 +28,7 @@ pub const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS carts (
         id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users, updated_at TEXT NOT NULL) STRICT;
     CREATE INDEX IF NOT EXISTS carts_by_user ON carts (user_id);
+    CREATE INDEX IF NOT EXISTS carts_by_age ON carts (updated_at);
     CREATE TABLE IF NOT EXISTS cart_items (
         cart_id INTEGER NOT NULL REFERENCES carts, sku TEXT NOT NULL REFERENCES products, qty INTEGER NOT NULL,
         PRIMARY KEY (cart_id, sku)) STRICT;
@@ -36,7 +37,7 @@ pub const TABLES: &str = "
         reserved INTEGER NOT NULL CHECK (reserved BETWEEN 0 AND on_hand)) STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS reservations (
         id INTEGER PRIMARY KEY, order_ref TEXT NOT NULL, state TEXT NOT NULL, expires_at INTEGER NOT NULL) STRICT;
-    CREATE INDEX IF NOT EXISTS reservations_by_age ON reservations (state, expires_at);
+    CREATE INDEX IF NOT EXISTS reservations_by_age ON reservations (expires_at, state);
     CREATE TABLE IF NOT EXISTS reservation_items (
         reservation_id INTEGER NOT NULL REFERENCES reservations, sku TEXT NOT NULL REFERENCES inventory,
         qty INTEGER NOT NULL, PRIMARY KEY (reservation_id, sku)) STRICT, WITHOUT ROWID;

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use estate_chassis::bugs::{Bug, Bugs};
 use estate_chassis::store::Database;
+use tokio::sync::Semaphore;
 
 use crate::payments::bank::Bank;
+
+/// Purchases that run at the same time, those that wait for a slow bank included.
+pub const COUNTERS: usize = 1_024;
 
 /// The monolith's state. Clones share it.
 #[derive(Clone, Debug)]
@@ -13,6 +17,8 @@ pub struct Shop {
     pub database: Database,
     pub bugs: Arc<Bugs<LegacyBug>>,
     pub bank: Bank,
+    /// Where purchases are made; when all are taken, the next shopper is sent away.
+    pub counters: Arc<Semaphore>,
 }
 
 /// What can be made wrong with the monolith.

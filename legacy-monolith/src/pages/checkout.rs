@@ -57,11 +57,11 @@ async fn submit(State(shop): State<Shop>, headers: HeaderMap, submitted: FormRes
     let purchase = Purchase {
         user_id: session.user_id,
         cart_id,
-        card_token: &submitted.card_token,
+        card_token: submitted.card_token,
         country: None,
-        coupon: Some(submitted.coupon.trim()).filter(|code| !code.is_empty()),
+        coupon: Some(submitted.coupon.trim().to_owned()).filter(|code| !code.is_empty()),
     };
-    match checkout::place(&shop, &purchase).await {
+    match checkout::place(&shop, purchase).await {
         Ok(placed) => {
             let body = format!(
                 "<p>Thank you. Your order <b>{no}</b> of {total} is paid.</p>\

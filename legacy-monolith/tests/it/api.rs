@@ -200,3 +200,20 @@ async fn the_monoliths_own_bug_shows_in_yen_only_and_only_while_it_is_on() {
     assert_eq!(seen, [1_999, yen, 1_999, yen * 100, 1_999, yen]);
     monolith.stop().await;
 }
+
+#[tokio::test]
+async fn carts_that_nobody_came_back_for_are_forgotten_but_not_the_seeded_ones() {
+    let monolith = Monolith::start().await;
+    let item = json!({"sku": "SKU-1042", "qty": 1});
+    monolith.post("/api/v1/carts/100001/items", &item).await;
+    let mut transaction = monolith.database.begin().await.expect("a transaction");
+    sqlx::query("UPDATE carts SET updated_at = '2020-01-01'").execute(&mut *transaction).await.expect("an update");
+    transaction.commit().await.expect("a commit");
+
+    monolith.post("/api/v1/carts/100002/items", &item).await;
+
+    assert_eq!(monolith.get("/api/v1/carts/100001/total").await.status, 404);
+    assert_eq!(monolith.get("/api/v1/carts/100002/total").await.status, 200);
+    assert_eq!(monolith.count("SELECT count(*) FROM carts WHERE id < 100000").await, 600);
+    monolith.stop().await;
+}

@@ -1,6 +1,10 @@
 //! A purchase is one transaction: everything is booked, or nothing.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::support::Monolith;
 
@@ -206,5 +210,32 @@ async fn a_slow_and_a_silent_bank_end_in_one_order_each() {
         assert_eq!((&payment["status"], &payment["card_last4"]), (&json!("captured"), &json!(last4)));
     }
     assert_eq!(monolith.count("SELECT count(*) FROM orders WHERE order_no > 20000").await, 2);
+    monolith.stop().await;
+}
+
+#[tokio::test]
+async fn a_shopper_who_hangs_up_at_the_bank_has_bought_all_the_same() {
+    let monolith = Monolith::start().await;
+    let (user, _) = users(&monolith).await;
+    fill(&monolith, 100_001, "SKU-1042", 1).await;
+    let body = purchase(user, 100_001, "tok_slow_8s").to_string();
+
+    let mut shopper = TcpStream::connect(monolith.address()).await.expect("a connection");
+    let head = "POST /api/v1/checkout HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json";
+    let request = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    shopper.write_all(request.as_bytes()).await.expect("a request");
+    // Long enough for the request to be read, not for the bank to answer.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    drop(shopper);
+
+    let mut placed = 0;
+    for _ in 0..500 {
+        placed = monolith.count("SELECT count(*) FROM orders WHERE order_no > 20000").await;
+        if placed > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(placed, 1);
     monolith.stop().await;
 }
