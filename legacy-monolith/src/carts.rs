@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use estate_chassis::contract::{CartTotal, QTY_MAX, TotalQuery};
-use estate_chassis::dataset::carts::{CARTS, FIRST_CART, FIRST_FREE_CART};
+use estate_chassis::dataset::carts::{CARTS, FIRST_CART};
 use estate_chassis::dataset::vat;
 use estate_chassis::money::Cents;
 use estate_chassis::problem::Problem;
@@ -33,8 +33,8 @@ const KEPT_MS: UnixMs = 7 * time::DAY_MS;
 const FORGOTTEN_AT_ONCE: i64 = 20;
 /// The carts of the data set.
 const SEEDED: RangeInclusive<i64> = FIRST_CART.cast_signed()..=(FIRST_CART + CARTS - 1).cast_signed();
-/// Where the carts begin that the pages make.
-const FIRST_FREE: i64 = FIRST_FREE_CART.cast_signed();
+/// The numbers of the pages' carts begin here: above those of the data set, below those that callers of the API choose.
+const BASKETS: i64 = 50_000;
 
 pub fn routes() -> Router<Shop> {
     Router::new().route("/api/v1/carts/{id}/items", post(add_item)).route("/api/v1/carts/{id}/total", get(read_total))
@@ -144,24 +144,9 @@ fn is_of_the_data_set(cart_id: i64) -> bool {
     SEEDED.contains(&cart_id)
 }
 
-/// The cart that the pages show to a user.
-pub async fn latest_of(connection: &mut SqliteConnection, user_id: i64) -> Result<Option<i64>, Problem> {
-    let id = sqlx::query_scalar("SELECT max(id) FROM carts WHERE user_id = ? AND id >= ?")
-        .bind(user_id)
-        .bind(FIRST_FREE)
-        .fetch_one(connection)
-        .await?;
-    Ok(id)
-}
-
-/// The same cart, or the number of one to be made.
-pub async fn open_for(connection: &mut SqliteConnection, user_id: i64) -> Result<i64, Problem> {
-    if let Some(id) = latest_of(connection, user_id).await? {
-        return Ok(id);
-    }
-    let next =
-        sqlx::query_scalar("SELECT max(coalesce(max(id), 0) + 1, ?) FROM carts").bind(FIRST_FREE).fetch_one(connection);
-    Ok(next.await?)
+/// The number of the cart that the pages fill for a user; it may not have been made yet.
+pub fn basket_of(user_id: i64) -> i64 {
+    BASKETS + user_id
 }
 
 /// The number of a cart that is there, from the text of a path. Text that is no number names no cart.

@@ -27,7 +27,6 @@ pub const TABLES: &str = "
         STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS carts (
         id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users, updated_at TEXT NOT NULL) STRICT;
-    CREATE INDEX IF NOT EXISTS carts_by_user ON carts (user_id);
     CREATE INDEX IF NOT EXISTS carts_by_age ON carts (updated_at);
     CREATE TABLE IF NOT EXISTS cart_items (
         cart_id INTEGER NOT NULL REFERENCES carts, sku TEXT NOT NULL REFERENCES products, qty INTEGER NOT NULL,

@@ -28,16 +28,12 @@ pub(super) fn routes() -> Router<Shop> {
 async fn show(State(shop): State<Shop>, headers: HeaderMap) -> PageResult {
     let Some(session) = sessions::current(&shop, &headers).await? else { return Ok(see_other("/login")) };
     let mut connection = shop.database.reader().acquire().await?;
-    let body = match carts::latest_of(&mut connection, session.user_id).await? {
-        None => EMPTY.to_owned(),
-        Some(cart) => {
-            let totals = carts::totals(&mut connection, cart, None, &session.country).await?;
-            if totals.lines.is_empty() {
-                EMPTY.to_owned()
-            } else {
-                format!("{}<p><a href=\"/checkout\">To the checkout</a></p>", table(&totals))
-            }
-        }
+    let cart = carts::basket_of(session.user_id);
+    let totals = carts::totals(&mut connection, cart, None, &session.country).await?;
+    let body = if totals.lines.is_empty() {
+        EMPTY.to_owned()
+    } else {
+        format!("{}<p><a href=\"/checkout\">To the checkout</a></p>", table(&totals))
     };
     Ok(page(StatusCode::OK, "Your cart", Some(session.display_name()), &body))
 }
@@ -52,7 +48,7 @@ async fn add(State(shop): State<Shop>, headers: HeaderMap, added: FormResult<Add
     let Fields(added) = added?;
     let Some(session) = sessions::current(&shop, &headers).await? else { return Ok(see_other("/login")) };
     let mut transaction = shop.database.begin().await?;
-    let cart = carts::open_for(&mut transaction, session.user_id).await?;
+    let cart = carts::basket_of(session.user_id);
     let item = NewItem { sku: added.sku, qty: added.qty, user_id: Some(session.user_id) };
     carts::add(&mut transaction, cart, &item).await?;
     transaction.commit().await?;

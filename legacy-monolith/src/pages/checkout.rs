@@ -51,12 +51,9 @@ async fn submit(State(shop): State<Shop>, headers: HeaderMap, submitted: FormRes
         return form_page(&shop, &session, StatusCode::CONFLICT, "This form was sent already, or is out of date.")
             .await;
     }
-    let Some(cart_id) = carts::latest_of(&mut *shop.database.reader().acquire().await?, session.user_id).await? else {
-        return Ok(see_other("/cart"));
-    };
     let purchase = Purchase {
         user_id: session.user_id,
-        cart_id,
+        cart_id: carts::basket_of(session.user_id),
         card_token: submitted.card_token,
         country: None,
         coupon: Some(submitted.coupon.trim().to_owned()).filter(|code| !code.is_empty()),
@@ -85,14 +82,9 @@ async fn form_page(
     let csrf = sessions::issue_csrf(shop, session).await?;
     let mut connection = shop.database.reader().acquire().await?;
     let note = if fault.is_empty() { String::new() } else { format!("<p class=\"note\">{}</p>", Escaped(fault)) };
-    let totals = match carts::latest_of(&mut connection, session.user_id).await? {
-        Some(cart) => Some(carts::totals(&mut connection, cart, None, &session.country).await?),
-        None => None,
-    };
-    let cart = match &totals {
-        Some(totals) if !totals.lines.is_empty() => basket::table(totals),
-        _ => basket::EMPTY.to_owned(),
-    };
+    let cart = carts::basket_of(session.user_id);
+    let totals = carts::totals(&mut connection, cart, None, &session.country).await?;
+    let cart = if totals.lines.is_empty() { basket::EMPTY.to_owned() } else { basket::table(&totals) };
     let body = format!(
         "{note}{cart}<form method=\"post\" action=\"/checkout\"><input type=\"hidden\" name=\"_csrf\" value=\"{csrf}\">\
          <label>Card <input name=\"card_token\" value=\"{SUGGESTED_CARD}\" required></label>\
