@@ -12,5 +12,6 @@ pub mod route;
 pub mod facts;
 pub mod matching;
 pub mod table;
+pub mod runtime;
 pub mod snapshot;
 pub mod observation;
