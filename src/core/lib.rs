@@ -14,4 +14,8 @@ pub mod matching;
 pub mod table;
 pub mod runtime;
 pub mod snapshot;
+pub mod override_token;
+pub mod split;
+pub mod decide;
 pub mod observation;
+pub mod fallback;
