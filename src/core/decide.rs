@@ -11,6 +11,9 @@ use crate::split::{Bucket, choose_side};
 /// Name of the proxy's own cookie: 128 random bits as 32 hex digits.
 pub const STICKY_COOKIE: &str = "strangler_id";
 
+/// An id drawn for a caller: 128 random bits as 32 lower-case hex digits.
+pub type FreshId = [u8; 32];
+
 /// Why a request is on its side; label of `strangler_decisions_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -53,19 +56,14 @@ pub struct Decision {
     pub bucket: Option<Bucket>,
     /// Where the caller's key was found.
     pub key: KeyOrigin,
-    /// Whether the proxy's own cookie is to be set on the answer.
-    pub issues_cookie: bool,
+    /// The value of the proxy's own cookie, when it is to be set on the answer.
+    pub cookie: Option<FreshId>,
 }
 
 impl Decision {
     /// Of a request that no route covers.
-    pub const FALL_THROUGH: Decision = Decision {
-        side: Side::Legacy,
-        reason: Reason::FallThrough,
-        bucket: None,
-        key: KeyOrigin::None,
-        issues_cookie: false,
-    };
+    pub const FALL_THROUGH: Decision =
+        Decision { side: Side::Legacy, reason: Reason::FallThrough, bucket: None, key: KeyOrigin::None, cookie: None };
 }
 
 /// Where a caller's key was found.
@@ -83,33 +81,37 @@ pub enum KeyOrigin {
 
 /// Decides for a request of the route at `index`.
 ///
-/// `forced` is what a rightly signed override says, `fresh_id` an id drawn for this request in case the caller has no key.
+/// `forced` is what a rightly signed override says; `draw` draws an id for a caller without a key and is asked for at most one.
 pub fn decide(
     snapshot: &Snapshot,
     index: usize,
     route: &Arc<Route>,
     facts: &RequestFacts<'_>,
     forced: Option<Side>,
-    fresh_id: &str,
+    draw: impl FnOnce() -> FreshId,
 ) -> Decision {
     let Some(state) = snapshot.state(index) else {
         return Decision::FALL_THROUGH;
     };
     let weight = state.weight;
-    let (key, origin) = caller_key(route, facts).unwrap_or((fresh_id.as_bytes(), KeyOrigin::Fresh));
-    let bucket = Bucket::of(&route.salt, key);
-    let has_own_cookie = route.sticky_on.is_empty();
-    let issues_cookie = has_own_cookie && origin == KeyOrigin::Fresh && weight.is_split() && !state.killed;
-    let decided = |side, reason| Decision { side, reason, bucket: Some(bucket), key: origin, issues_cookie };
+    let (bucket, origin, fresh) = if let Some((key, origin)) = caller_key(route, facts) {
+        (Bucket::of(&route.salt, key), origin, None)
+    } else {
+        let id = draw();
+        (Bucket::of(&route.salt, &id), KeyOrigin::Fresh, Some(id))
+    };
+    // A cookie only where it decides something: on routes that split users by it.
+    let cookie = fresh.filter(|_| route.sticky_on.is_empty() && weight.is_split() && route.locate.is_none());
+    let decided = |side, reason| Decision { side, reason, bucket: Some(bucket), key: origin, cookie };
     // A kill is an emergency: it outranks even a tester's wish.
     if state.killed {
         return decided(Side::Legacy, Reason::Killed);
     }
     if let Some(side) = forced {
-        return Decision { issues_cookie: false, ..decided(side, Reason::Forced) };
+        return Decision { cookie: None, ..decided(side, Reason::Forced) };
     }
     if let Some(locate) = &route.locate {
-        return Decision { issues_cookie: false, ..decided(located(locate, route, facts.path), Reason::Located) };
+        return Decision { cookie: None, ..decided(located(locate, route, facts.path), Reason::Located) };
     }
     decided(choose_side(bucket, weight), Reason::Weight)
 }
@@ -122,14 +124,13 @@ pub fn caller_key<'a>(route: &Route, facts: &RequestFacts<'a>) -> Option<(&'a [u
             facts.cookie(STICKY_COOKIE).filter(|value| value.len() == 32 && value.iter().all(u8::is_ascii_hexdigit));
         return own.map(|value| (value, KeyOrigin::OwnCookie));
     }
-    let found = route.sticky_on.iter().enumerate().find_map(|(place, source)| {
+    route.sticky_on.iter().enumerate().find_map(|(place, source)| {
         let value = match source {
             KeySource::Header(name) => facts.header(name),
             KeySource::Cookie(name) => facts.cookie(name),
         };
         value.filter(|value| !value.is_empty()).map(|value| (value, KeyOrigin::StickyOn(place)))
-    });
-    found
+    })
 }
 
 fn located(locate: &Locate, route: &Route, path: &str) -> Side {

@@ -9,6 +9,9 @@ pub mod weight;
 pub mod side;
 pub mod template;
 pub mod route;
+pub mod cidr;
+pub mod caching;
+pub mod door;
 pub mod facts;
 pub mod matching;
 pub mod table;
@@ -18,3 +21,6 @@ pub mod split;
 pub mod decide;
 pub mod observation;
 pub mod fallback;
+
+#[cfg(test)]
+mod samples;
