@@ -15,6 +15,7 @@ pub mod door;
 pub mod facts;
 pub mod matching;
 pub mod table;
+pub mod runtime;
 pub mod snapshot;
 pub mod override_token;
 pub mod split;

@@ -68,7 +68,7 @@ pub(crate) fn table(routes: Vec<Route>) -> Arc<RoutingTable> {
         revision: Revision::of(b"sample"),
         upstreams: routes.iter().map(|route| (route.extracted.name.clone(), Arc::clone(&route.extracted))).collect(),
         legacy: upstream("monolith"),
-        removed: Default::default(),
+        removed: std::collections::BTreeSet::new(),
         matcher: crate::matching::Matcher::new(&routes).unwrap(),
         routes,
     })
