@@ -76,7 +76,7 @@ fn demo(args: &Args) -> io::Result<()> {
     ))?;
     say(&format!(
         "
-  shop       http://127.0.0.1:{PROXY}/            try: curl -i http://127.0.0.1:{PROXY}/api/v1/products
+  shop       http://127.0.0.1:{PROXY}/shop        try: curl -i http://127.0.0.1:{PROXY}/api/v1/products
   status     http://127.0.0.1:{ADMIN}/api/v1/status     or: target/demo/strangler status
   metrics    http://127.0.0.1:{ADMIN}/metrics
   bugs       curl -X PUT --data rounding http://127.0.0.1:{PRICING}/__bugs      then: target/demo/strangler divergences

@@ -15,10 +15,14 @@ impl Source {
         Source { path: path.to_owned(), text: text.to_owned(), code: blank(text) }
     }
 
+    /// Whether the file as a whole is tests.
+    pub(crate) fn is_tests(&self) -> bool {
+        self.path.ends_with("/tests.rs") || self.path.ends_with("_tests.rs") || self.path.contains("/tests/")
+    }
+
     /// Lines of code with their numbers, up to the tests at the bottom; none for a file of tests.
     pub(crate) fn shipped_code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_tests =
-            self.path.ends_with("/tests.rs") || self.path.ends_with("_tests.rs") || self.path.contains("/tests/");
+        let is_tests = self.is_tests();
         let is_test_module = |line: &str| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test");
         numbered(&self.code).take_while(move |(_, line)| !is_tests && !is_test_module(line))
     }
