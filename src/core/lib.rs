@@ -14,12 +14,18 @@ pub mod caching;
 pub mod door;
 pub mod facts;
 pub mod matching;
+pub mod tree;
+pub mod fault;
+pub mod limits;
+pub mod raw;
 pub mod table;
 pub mod runtime;
 pub mod snapshot;
 pub mod override_token;
 pub mod split;
 pub mod decide;
+pub mod reload;
+pub mod schema;
 pub mod observation;
 pub mod fallback;
 

@@ -115,7 +115,7 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 
 fn draw() -> Result<[u8; 32], KeysError> {
     let mut key = [0u8; 32];
-    getrandom::fill(&mut key).map_err(|error| KeysError::Random(error.into()))?;
+    getrandom::fill(&mut key).map_err(|error| KeysError::Random(io::Error::other(error.to_string())))?;
     Ok(key)
 }
 
