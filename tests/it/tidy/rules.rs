@@ -200,7 +200,9 @@ fn is_repository_path(word: &str) -> bool {
     const FOLDERS: [&str; 7] = ["src/", "tests/", "benches/", "deploy/", "legacy-monolith/", "extracted/", ".ci/"];
     let is_plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./#".contains(c));
     let word = word.trim_start_matches("./").split('#').next().unwrap_or_default();
-    let is_at_root = !word.contains('/') && word.starts_with(|c: char| c.is_ascii_uppercase()) && word.ends_with(".md");
+    let is_at_root = !word.contains('/')
+        && word.starts_with(|c: char| c.is_ascii_uppercase())
+        && word.split_once('.').is_some_and(|(_, ending)| ending == "md");
     is_plain && (is_at_root || FOLDERS.iter().any(|folder| word.starts_with(folder)))
 }
 

@@ -22,9 +22,12 @@ impl Source {
 
     /// Lines of code with their numbers, up to the tests at the bottom; none for a file of tests.
     pub(crate) fn shipped_code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_tests = self.is_tests();
-        let is_test_module = |line: &str| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test");
-        numbered(&self.code).take_while(move |(_, line)| !is_tests && !is_test_module(line))
+        let lines: Vec<&str> = self.code.lines().collect();
+        let is_module = |line: &&str| line.starts_with("mod ") || line.starts_with("pub(crate) mod ");
+        // The attribute may stand above others; what it is on decides.
+        let is_end = |at: &usize| lines[*at].starts_with("#[cfg(test)]") && lines[*at..].iter().take(4).any(is_module);
+        let end = if self.is_tests() { 0 } else { (0..lines.len()).find(is_end).unwrap_or(lines.len()) };
+        numbered(&self.code).take(end)
     }
 
     pub(crate) fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {
@@ -133,6 +136,12 @@ mod tests {
     #[test]
     fn a_raw_identifier_is_code() {
         assert_eq!(Source::new("src/a.rs", "r#type for r").code, "r#type for r");
+    }
+
+    #[test]
+    fn code_below_a_helper_of_tests_ships() {
+        let text = "#[cfg(test)]\nuse a;\nuse b;\nfn f() {}\nuse c;\n#[cfg(test)]\n#[path = \"x\"]\nmod tests;\n";
+        assert_eq!(Source::new("src/a.rs", text).shipped_code().count(), 5);
     }
 
     #[test]
