@@ -12,7 +12,9 @@ fn main() {
     let get = |name: &str| args.iter().position(|a| a == name).map(|at| args[at + 1].clone());
     let text = std::fs::read(get("--routes").unwrap()).unwrap();
     let loaded = config::load(&text);
-    for fault in &loaded.faults { eprintln!("{fault:?}"); }
+    for fault in &loaded.faults {
+        eprintln!("{fault:?}");
+    }
     let (snapshot, _) = Snapshot::new(loaded.table.unwrap(), &RuntimeState::default());
     let metrics = telemetry::metrics::Metrics::new("0").unwrap();
     let m = metrics.clone();
@@ -22,6 +24,13 @@ fn main() {
     eprintln!("listening on http://{}", bound.address);
     let proxy = proxy::Proxy::new(live, metrics, proxy::Settings::default());
     let (_tx, rx) = tokio::sync::watch::channel(false);
-    let w = run::workers::Workers::start(cores, vec![bound], move || proxy::Worker { proxy: proxy.clone(), copies: None }, &rx, Duration::from_secs(3)).unwrap();
+    let w = run::workers::Workers::start(
+        cores,
+        vec![bound],
+        move || proxy::Worker { proxy: proxy.clone(), copies: None },
+        &rx,
+        Duration::from_secs(3),
+    )
+    .unwrap();
     w.join();
 }

@@ -121,7 +121,9 @@ fn draw() -> Result<[u8; 32], KeysError> {
 
 fn write(path: &Path, keys: &Keys) -> io::Result<()> {
     let hex = |key: &[u8; 32]| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let mut text = "# Signs overrides and hides values in stored divergences. The same on every replica; keep it secret.\n".to_owned();
+    let mut text =
+        "# Signs overrides and hides values in stored divergences. The same on every replica; keep it secret.\n"
+            .to_owned();
     for key in &keys.signing {
         text += &format!("signing {} {}\n", key.id, hex(&key.secret));
     }
