@@ -1,5 +1,8 @@
 //! From a file to a routing table, and from then on: whenever the file changes.
 
+pub mod last_good;
+pub mod render;
+pub mod watch;
 pub mod yaml;
 
 use std::fs::File;
