@@ -12,10 +12,13 @@ pub mod route;
 pub mod facts;
 pub mod matching;
 pub mod table;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 pub mod runtime;
 pub mod snapshot;
 pub mod override_token;
 pub mod split;
 pub mod decide;
+pub mod explain;
 pub mod observation;
 pub mod fallback;
