@@ -19,11 +19,14 @@ pub mod fault;
 pub mod limits;
 pub mod raw;
 pub mod table;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 pub mod runtime;
 pub mod snapshot;
 pub mod override_token;
 pub mod split;
 pub mod decide;
+pub mod explain;
 pub mod reload;
 pub mod schema;
 pub mod observation;
