@@ -14,3 +14,5 @@ pub mod matching;
 pub mod table;
 pub mod snapshot;
 pub mod observation;
+pub mod json;
+pub mod compare;
