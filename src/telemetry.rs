@@ -1,0 +1,4 @@
+//! What is told to the outside: metrics, the access log, logs. Every metric name is in `metrics`.
+
+pub mod access_log;
+pub mod metrics;
