@@ -23,3 +23,4 @@ pub mod fallback;
 pub mod shadow;
 pub mod json;
 pub mod compare;
+pub mod redact;

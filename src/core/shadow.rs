@@ -204,4 +204,4 @@ pub fn trace_id(traceparent: &HeaderValue) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,7 +10,7 @@ use crate::route::{
 };
 use crate::template::{PathPattern, PathTemplate};
 
-fn route(shadow: Option<ShadowPolicy>) -> Route {
+pub(crate) fn route(shadow: Option<ShadowPolicy>) -> Route {
     let extracted = Upstream {
         name: "pricing".parse().expect("a name"),
         endpoints: vec![Endpoint { scheme: Scheme::Http, host: "127.0.0.1".into(), port: 1 }],
