@@ -1,5 +1,7 @@
 //! strangler: a reverse proxy that takes a monolith apart in production, route by route, by evidence.
 
 pub mod live;
-pub mod upstream;
+pub mod proxy;
+pub mod store;
 pub mod telemetry;
+pub mod upstream;

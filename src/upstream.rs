@@ -4,6 +4,7 @@
 //! and with it the pools. The pools themselves ([`pool`]) belong to a thread each, so that a request takes no lock.
 
 pub mod body;
+pub mod budget;
 pub mod pool;
 pub mod resolve;
 

@@ -138,3 +138,103 @@ fn located(locate: &Locate, route: &Route, path: &str) -> Side {
     let rule = value.and_then(|value| locate.rules.iter().find(|rule| (rule.min..=rule.max).contains(&value)));
     rule.map_or(locate.otherwise, |rule| rule.to)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::LocateRule;
+    use crate::runtime::RuntimeState;
+    use crate::samples;
+    use crate::weight::Weight;
+    use http::{HeaderMap, Method};
+    use proptest::prelude::*;
+
+    const FRESH: FreshId = *b"0123456789abcdef0123456789abcdef";
+
+    fn ask(route: Route, killed: bool, headers: &[(&'static str, &str)], path: &str, forced: Option<Side>) -> Decision {
+        let (mut snapshot, _) = Snapshot::new(samples::table(vec![route]), &RuntimeState::default());
+        snapshot.states[0].killed = killed;
+        let route = Arc::clone(&snapshot.table().routes()[0]);
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        let facts = RequestFacts { method: &Method::GET, host: "shop", path, query: "", headers: &map };
+        decide(&snapshot, 0, &route, &facts, forced, || FRESH)
+    }
+
+    fn weighted(weight: &str) -> Route {
+        Route { weight: weight.parse().unwrap(), ..samples::route("r", "/r/{id}") }
+    }
+
+    #[test]
+    fn a_caller_without_a_key_gets_an_id_on_a_split_route_only() {
+        let split = ask(weighted("50%"), false, &[], "/r/1", None);
+        assert_eq!((split.key, split.cookie), (KeyOrigin::Fresh, Some(FRESH)));
+        assert_eq!(split.bucket, Some(Bucket::of("r", &FRESH)));
+        for weight in ["0%", "100%"] {
+            assert_eq!(ask(weighted(weight), false, &[], "/r/1", None).cookie, None, "{weight}");
+        }
+        assert_eq!(ask(weighted("50%"), true, &[], "/r/1", None).side, Side::Legacy);
+    }
+
+    #[test]
+    fn the_own_cookie_is_believed_only_in_the_shape_we_give_it() {
+        let cookie = format!("a=b; {STICKY_COOKIE}={}", "ab".repeat(16));
+        let known = ask(weighted("50%"), false, &[("cookie", &cookie)], "/r/1", None);
+        assert_eq!((known.key, known.cookie), (KeyOrigin::OwnCookie, None));
+        assert_eq!(known.bucket, Some(Bucket::of("r", "ab".repeat(16).as_bytes())));
+        let odd = ask(weighted("50%"), false, &[("cookie", "strangler_id=1")], "/r/1", None);
+        assert_eq!((odd.key, odd.cookie), (KeyOrigin::Fresh, Some(FRESH)));
+    }
+
+    #[test]
+    fn the_first_source_that_is_there_is_the_key() {
+        let mut route = weighted("50%");
+        let header = KeySource::Header(http::HeaderName::from_static("x-user-id"));
+        route.sticky_on = Arc::new([header, KeySource::Cookie("SHOPSID".into())]);
+        let ask = |headers: &[(&'static str, &str)]| ask(route.clone(), false, headers, "/r/1", None);
+        let both = ask(&[("x-user-id", "7"), ("cookie", "SHOPSID=s")]);
+        assert_eq!((both.key, both.bucket), (KeyOrigin::StickyOn(0), Some(Bucket::of("r", b"7"))));
+        let cookie = ask(&[("x-user-id", ""), ("cookie", "SHOPSID=s")]);
+        assert_eq!((cookie.key, cookie.bucket), (KeyOrigin::StickyOn(1), Some(Bucket::of("r", b"s"))));
+        let none = ask(&[]);
+        assert_eq!((none.key, none.cookie), (KeyOrigin::Fresh, None));
+    }
+
+    #[test]
+    fn a_kill_outranks_an_override_and_that_data_and_that_the_weight() {
+        let mut route = weighted("100%");
+        let rules = vec![LocateRule { min: 10_000_000, max: u64::MAX, to: Side::Extracted }];
+        route.locate = Some(Locate { param: "id".into(), rules, otherwise: Side::Legacy });
+        let decided = |killed, path, forced| {
+            let decision = ask(route.clone(), killed, &[], path, forced);
+            (decision.side, decision.reason)
+        };
+        assert_eq!(decided(true, "/r/10000001", Some(Side::Extracted)), (Side::Legacy, Reason::Killed));
+        assert_eq!(decided(false, "/r/10000001", Some(Side::Legacy)), (Side::Legacy, Reason::Forced));
+        assert_eq!(decided(false, "/r/10000001", None), (Side::Extracted, Reason::Located));
+        assert_eq!(decided(false, "/r/9999999", None), (Side::Legacy, Reason::Located));
+        assert_eq!(decided(false, "/r/none", None), (Side::Legacy, Reason::Located));
+        route.locate = None;
+        let decision = ask(route.clone(), false, &[], "/r/1", None);
+        assert_eq!((decision.side, decision.reason), (Side::Extracted, Reason::Weight));
+    }
+
+    proptest! {
+        #[test]
+        fn equal_weights_of_a_journey_move_together_and_unequal_ones_nest(user in "[a-z0-9]{1,12}", low in 0u16..=10_000, high in 0u16..=10_000) {
+            let (low, high) = (low.min(high), low.max(high));
+            let on = |name: &str, points| {
+                let header = KeySource::Header(http::HeaderName::from_static("x-user-id"));
+                let weight = Weight::from_basis_points(points).unwrap();
+                let route = Route { salt: "journey".into(), sticky_on: Arc::new([header]), weight, ..samples::route(name, "/r/{id}") };
+                ask(route, false, &[("x-user-id", &user)], "/r/1", None).side
+            };
+            prop_assert_eq!(on("one", low), on("other", low));
+            if on("one", low) == Side::Extracted {
+                prop_assert_eq!(on("other", high), Side::Extracted);
+            }
+        }
+    }
+}

@@ -257,7 +257,10 @@ pub fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Refusal> {
 mod tests {
     use super::*;
 
-    fn check(method: &str, uri: &str, version: Version, fields: &[(&str, &str)]) -> Result<(String, String), Refusal> {
+    type Checked = Result<(String, String), Refusal>;
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+
+    fn check(method: &str, uri: &str, version: Version, fields: Fields<'_>) -> Checked {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
@@ -271,7 +274,7 @@ mod tests {
     fn a_request_is_let_in_or_refused_with_its_reason() {
         let host = ("host", "Shop.Example.com:8080");
         let ok = |host: &str, path: &str| Ok((host.to_owned(), path.to_owned()));
-        let cases: &[(&str, &str, &[(&str, &str)], Result<(String, String), Refusal>)] = &[
+        let cases: &[(&str, &str, Fields<'_>, Checked)] = &[
             ("GET", "/a%7Eb?x=1", &[host], ok("shop.example.com", "/a~b")),
             ("GET", "http://other/x", &[host], ok("other", "/x")),
             ("GET", "https://other/x", &[host], Err(Refusal::Target)),

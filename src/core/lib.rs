@@ -10,10 +10,12 @@ pub mod side;
 pub mod template;
 pub mod route;
 pub mod cidr;
+pub mod caching;
 pub mod door;
 pub mod facts;
 pub mod matching;
 pub mod table;
+pub mod runtime;
 pub mod snapshot;
 pub mod override_token;
 pub mod split;
@@ -24,3 +26,6 @@ pub mod shadow;
 pub mod json;
 pub mod compare;
 pub mod redact;
+
+#[cfg(test)]
+mod samples;

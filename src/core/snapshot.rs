@@ -2,6 +2,11 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
+use crate::name::RouteName;
+use crate::route::{KeySource, Route};
+use crate::runtime::{DroppedRaise, Kill, MoveKind, RuntimeState, utc};
 use crate::table::RoutingTable;
 use crate::weight::Weight;
 
@@ -11,6 +16,7 @@ pub struct Snapshot {
     pub(crate) table: Arc<RoutingTable>,
     /// By route index; as many as the table has routes.
     pub(crate) states: Vec<RouteState>,
+    pub(crate) runtime: Arc<RuntimeState>,
 }
 
 /// Where a route stands now.
@@ -23,13 +29,246 @@ pub struct RouteState {
 }
 
 impl Snapshot {
+    /// Puts the runtime state on top of a table. Answers also the raises that the table ends; they are no longer in the snapshot.
+    pub fn new(table: Arc<RoutingTable>, runtime: &RuntimeState) -> (Snapshot, Vec<DroppedRaise>) {
+        let (runtime, dropped) = runtime.settled(&table);
+        let state = |route: &Arc<Route>| RouteState {
+            weight: runtime.weight_of(route),
+            killed: runtime.kills_of(route).next().is_some(),
+        };
+        let states = table.routes().iter().map(state).collect();
+        (Snapshot { table, states, runtime: Arc::new(runtime) }, dropped)
+    }
+
+    /// Another table under the same runtime state.
+    pub fn with_table(&self, table: Arc<RoutingTable>) -> (Snapshot, Vec<DroppedRaise>) {
+        Snapshot::new(table, &self.runtime)
+    }
+
+    /// Another runtime state over the same table.
+    pub fn with_runtime(&self, runtime: &RuntimeState) -> Snapshot {
+        Snapshot::new(Arc::clone(&self.table), runtime).0
+    }
+
     /// The table.
     pub fn table(&self) -> &Arc<RoutingTable> {
         &self.table
     }
 
+    /// What stands on top of it.
+    pub fn runtime(&self) -> &RuntimeState {
+        &self.runtime
+    }
+
     /// Where the route at `index` stands; `None` beyond the table.
     pub fn state(&self, index: usize) -> Option<&RouteState> {
         self.states.get(index)
+    }
+
+    /// The route of that name and its index. Looks at one after the other: not for requests.
+    pub fn route(&self, name: &str) -> Option<(usize, &Arc<Route>)> {
+        self.table.routes().iter().enumerate().find(|(_, route)| route.name.as_str() == name)
+    }
+
+    /// How far the route at `index` has come.
+    pub fn stage(&self, index: usize) -> Option<Stage> {
+        let (route, state) = (self.table.routes().get(index)?, self.states.get(index)?);
+        Some(if state.killed { Stage::Killed } else { Stage::of(route, state.weight) })
+    }
+
+    /// All that is worth showing of the route at `index`.
+    pub fn status(&self, index: usize) -> Option<RouteStatus> {
+        let (route, state) = (self.table.routes().get(index)?, self.states.get(index)?);
+        let moved = self.runtime.moves().get(&route.name);
+        Some(RouteStatus {
+            name: route.name.as_str().to_owned(),
+            owner: route.owner.as_deref().map(str::to_owned),
+            stage: self.stage(index)?.as_str(),
+            stage_when_lifted: Stage::of(route, state.weight).as_str(),
+            file_weight: route.weight.to_string(),
+            weight: state.weight.to_string(),
+            weight_in_force: if state.killed { Weight::NONE } else { state.weight }.to_string(),
+            moved: moved.map(|moved| MoveStatus {
+                kind: moved.kind.as_str(),
+                weight: moved.weight.to_string(),
+                file_weight_then: moved.file_weight.to_string(),
+                by: moved.note.by().to_owned(),
+                at: utc(moved.note.at_unix_ms()),
+                at_unix_ms: moved.note.at_unix_ms(),
+                reason: moved.note.reason().to_owned(),
+            }),
+            drift: self.drift(route),
+            killed: state.killed,
+            kills: self.runtime.kills_of(route).map(KillStatus::of).collect(),
+            kills_not_applied: self.runtime.kills().filter(|kill| kill.spares(route)).map(KillStatus::of).collect(),
+            data: route.data.as_str(),
+            legacy: self.table.legacy().name.as_str().to_owned(),
+            extracted: route.extracted.name.as_str().to_owned(),
+            sticky_on: route.sticky_on.iter().map(written).collect(),
+            shadow: route.shadow.as_ref().map(|shadow| shadow.sample.to_string()),
+            compare: route.compare.is_some(),
+            fallback: route.fallback.is_some(),
+            located: route.locate.is_some(),
+            waits_for: Vec::new(),
+        })
+    }
+
+    /// `file 5% · running 10% since … by … because …`; `None` where only the file speaks.
+    pub fn drift(&self, route: &Route) -> Option<String> {
+        let moved = self.runtime.moves().get(&route.name)?;
+        let (file, running) = (route.weight, moved.over(route.weight));
+        Some(if moved.kind == MoveKind::Ceiling && running == file {
+            format!("file {file} · held at {} or less {}", moved.weight, moved.note)
+        } else {
+            format!("file {file} · running {running} {}", moved.note)
+        })
+    }
+
+    /// The routes of that runtime state that the table does not have: they can still be lifted by name.
+    pub fn orphans(&self) -> Vec<RouteName> {
+        self.runtime.moves().keys().filter(|name| self.route(name.as_str()).is_none()).cloned().collect()
+    }
+}
+
+/// How far a route has come; derived, never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// 0 %, nothing copied.
+    Legacy,
+    /// 0 %, copied.
+    Shadow,
+    /// Both sides answer users.
+    Canary,
+    /// 100 %, legacy still warm.
+    Extracted,
+    /// All traffic to legacy until lifted, whatever the stage below.
+    Killed,
+}
+
+impl Stage {
+    /// Every stage, for labels.
+    pub const ALL: [Stage; 5] = [Stage::Legacy, Stage::Shadow, Stage::Canary, Stage::Extracted, Stage::Killed];
+
+    /// As written in labels and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Stage::Legacy => "legacy",
+            Stage::Shadow => "shadow",
+            Stage::Canary => "canary",
+            Stage::Extracted => "extracted",
+            Stage::Killed => "killed",
+        }
+    }
+
+    /// Of a route that runs at `weight`. Where data decides the side, both sides answer users.
+    pub fn of(route: &Route, weight: Weight) -> Stage {
+        match (route.locate.is_some() || weight.is_split(), weight, route.shadow.is_some()) {
+            (true, ..) => Stage::Canary,
+            (false, Weight::ALL, _) => Stage::Extracted,
+            (false, _, true) => Stage::Shadow,
+            (false, _, false) => Stage::Legacy,
+        }
+    }
+}
+
+/// A route as people and programs are shown it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RouteStatus {
+    /// Its name.
+    pub name: String,
+    /// Whom to ask.
+    pub owner: Option<String>,
+    /// How far it has come; `killed` overlays.
+    pub stage: &'static str,
+    /// The stage below a kill; without one, the same.
+    pub stage_when_lifted: &'static str,
+    /// What the file says.
+    pub file_weight: String,
+    /// What runs, kills left aside.
+    pub weight: String,
+    /// What users see: 0 % when killed.
+    pub weight_in_force: String,
+    /// The move on top of the file.
+    pub moved: Option<MoveStatus>,
+    /// The same as a sentence.
+    pub drift: Option<String>,
+    /// All traffic to legacy.
+    pub killed: bool,
+    /// By whom and why.
+    pub kills: Vec<KillStatus>,
+    /// Kills that leave it where it is, because the extracted service owns its data.
+    pub kills_not_applied: Vec<KillStatus>,
+    /// Who owns what it writes.
+    pub data: &'static str,
+    /// The upstream of the one side.
+    pub legacy: String,
+    /// The upstream of the other.
+    pub extracted: String,
+    /// Where the caller's key is looked for, as in the file; empty: our own cookie.
+    pub sticky_on: Vec<String>,
+    /// The part of callers that is copied; `None`: no shadow.
+    pub shadow: Option<String>,
+    /// Whether the two answers are compared.
+    pub compare: bool,
+    /// Whether legacy answers when extracted fails.
+    pub fallback: bool,
+    /// Whether data decides the side.
+    pub located: bool,
+    /// What must come before the weight rises; empty until rollouts exist.
+    pub waits_for: Vec<String>,
+}
+
+/// A moved weight as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MoveStatus {
+    /// `raise` or `ceiling`.
+    pub kind: &'static str,
+    /// The weight asked for.
+    pub weight: String,
+    /// What the file said then.
+    pub file_weight_then: String,
+    /// Who.
+    pub by: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// When, milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// A kill as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KillStatus {
+    /// `*` or a route's name.
+    pub scope: String,
+    /// `api`, `file` or `signal`.
+    pub source: &'static str,
+    /// Who.
+    pub by: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl KillStatus {
+    /// Of a kill.
+    pub fn of(kill: &Kill) -> KillStatus {
+        KillStatus {
+            scope: kill.scope.as_str().to_owned(),
+            source: kill.source.as_str(),
+            by: kill.note.by().to_owned(),
+            at: utc(kill.note.at_unix_ms()),
+            reason: kill.note.reason().to_owned(),
+        }
+    }
+}
+
+/// A key source as it stands in the file.
+pub fn written(source: &KeySource) -> String {
+    match source {
+        KeySource::Header(name) => format!("header:{name}"),
+        KeySource::Cookie(name) => format!("cookie:{name}"),
     }
 }

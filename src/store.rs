@@ -1,0 +1,325 @@
+//! What outlives a restart: moved weights, kills, the audit and the stored divergences, in `<state-dir>/strangler.db`.
+//!
+//! One task owns the one connection; everyone else holds a [`Store`], the sending end of two bounded queues. What is lost when the
+//! disk is full or read-only is counted and shown ([`StoreHealth`]); it is never an error of the proxy: without a file the same
+//! tables live in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use strangler_core::name::RouteName;
+use strangler_core::runtime::{Kill, KillScope, KillSource, Move, RuntimeState};
+use tokio::sync::{mpsc, oneshot, watch};
+
+mod sqlite;
+mod writer;
+pub mod kill_file;
+
+use crate::store::sqlite::DatabaseError;
+use crate::store::writer::{Command, Record, Writer};
+
+/// Most rows that one listing answers.
+pub const LIST_ROWS_MAX: u32 = 500;
+/// Name of the file in the state directory.
+pub const FILE_NAME: &str = "strangler.db";
+
+/// Bounds of the store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreLimits {
+    /// Audit entries kept, newest first. Default: 1,000,000.
+    pub audit_rows_max: u64,
+    /// Bytes of stored divergences in all. Default: 1 GiB; 64 MiB while there is no file.
+    pub divergence_bytes_max: u64,
+    /// Divergences of one route. Default: 10,000.
+    pub divergences_per_route_max: u64,
+    /// Bytes of one divergence; a larger one is dropped and counted. Default: 256 KiB.
+    pub divergence_json_bytes_max: usize,
+    /// Bytes of divergences that wait to be written; more are dropped and counted. Default: 16 MiB.
+    pub queued_bytes_max: usize,
+    /// How long a change waits to be on record. Default: 2 s.
+    pub save_timeout: Duration,
+    /// Between two tries to get back to a file that failed. Default: 2 s.
+    pub probe_every: Duration,
+    /// Between two sweeps of what is too old or too much. Default: 60 s.
+    pub sweep_every: Duration,
+}
+
+impl Default for StoreLimits {
+    fn default() -> StoreLimits {
+        StoreLimits {
+            audit_rows_max: 1_000_000,
+            divergence_bytes_max: 1 << 30,
+            divergences_per_route_max: 10_000,
+            divergence_json_bytes_max: 256 << 10,
+            queued_bytes_max: 16 << 20,
+            save_timeout: Duration::from_secs(2),
+            probe_every: Duration::from_secs(2),
+            sweep_every: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A redacted pair of answers that differed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredDivergence {
+    /// Unique; what `replay` and deletion name it by.
+    pub id: String,
+    /// When, milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// The route.
+    pub route: String,
+    /// What is alike in divergences of one cause: the kinds and paths of their differences.
+    pub signature: String,
+    /// The record itself, already redacted.
+    pub json: String,
+}
+
+/// How long and how many of a kind a divergence is kept; from the route's `compare`.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// Newest of the same route and signature that stay.
+    pub per_signature: u32,
+    /// Age at which it goes.
+    pub age: Duration,
+}
+
+/// Something that is kept beyond a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A route's moved weight; `None`: the file's is in force again.
+    Move(RouteName, Option<Move>),
+    /// A kill from the API or a signal; `None`: lifted. (Kills of the kill file are kept by that file.)
+    Kill(KillScope, KillSource, Option<Kill>),
+}
+
+/// One line of the audit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Its number; 0 until stored.
+    #[serde(default)]
+    pub seq: u64,
+    /// When, milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// Who asked, with the source's address where there is one.
+    pub who: String,
+    /// `weight`, `kill`, `unkill`, `kill_file`, `apply`, `raise_dropped`, `state_lost`, `login_failed`, …
+    pub what: String,
+    /// A route's name, `*`, or nothing.
+    pub route: Option<String>,
+    /// What was in force.
+    pub from: Option<String>,
+    /// What was asked for.
+    pub to: Option<String>,
+    /// Why; for a refusal, why it was refused.
+    pub reason: String,
+    /// Whether it was done.
+    pub accepted: bool,
+}
+
+/// Which divergences or audit entries are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Of this route only.
+    pub route: Option<String>,
+    /// Not older than this, milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// At most so many, newest first; never more than [`LIST_ROWS_MAX`].
+    pub limit: u32,
+}
+
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreHealth {
+    /// Whether what is saved now outlives a restart.
+    pub healthy: bool,
+    /// Why not.
+    pub why: Option<String>,
+    /// What of an earlier life could not be read at start: kills and moved weights from before are then not in force.
+    pub lost: Option<String>,
+}
+
+/// Why something was not put on record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store has no sound file.
+    #[error("the store is not healthy: {0}")]
+    Unhealthy(String),
+    /// It did not answer in time.
+    #[error("the store did not answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+    /// Too much is waiting.
+    #[error("the store's queue is full")]
+    QueueFull,
+    /// The store has been closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A question failed.
+    #[error("cannot read from the store: {0}")]
+    Read(String),
+}
+
+/// What was found at start.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Moves and kills of before; empty when they are lost or there were none.
+    pub runtime: RuntimeState,
+    /// Where the store lies.
+    pub path: PathBuf,
+}
+
+/// What was dropped since the start.
+#[derive(Debug, Default)]
+struct Counters {
+    divergences_dropped: AtomicU64,
+    changes_unsaved: AtomicU64,
+    queued_bytes: AtomicUsize,
+}
+
+/// A handle on the store; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    commands: mpsc::Sender<Command>,
+    records: mpsc::Sender<Record>,
+    health: watch::Receiver<StoreHealth>,
+    counters: Arc<Counters>,
+    limits: StoreLimits,
+}
+
+impl Store {
+    /// Opens the store of a state directory, which is made if it is missing, and starts its task on the current runtime.
+    ///
+    /// Never fails: what cannot be opened is replaced by tables in memory, and [`StoreHealth`] says so. A corrupt file is moved aside.
+    pub async fn open(state_dir: &Path, limits: StoreLimits) -> (Store, Loaded) {
+        let path = state_dir.join(FILE_NAME);
+        let opened = sqlite::open(state_dir, &path).await;
+        let health = StoreHealth { healthy: opened.why.is_none(), why: opened.why.clone(), lost: opened.lost.clone() };
+        if let Some(why) = &health.why {
+            tracing::error!(store = %path.display(), why, "the store is not healthy; moves are kept in memory only");
+        }
+        if let Some(lost) = &health.lost {
+            tracing::error!(store = %path.display(), lost, "earlier kills and moved weights are lost; the file's weights are in force");
+        }
+        let (health_tx, health) = watch::channel(health);
+        let (commands, command_rx) = mpsc::channel(256);
+        let (records, record_rx) = mpsc::channel(1_024);
+        let counters = Arc::new(Counters::default());
+        let runtime = RuntimeState::restore(opened.moves.clone(), opened.kills.clone());
+        let writer = Writer::new(opened, path.clone(), limits, health_tx, Arc::clone(&counters));
+        tokio::spawn(writer.run(command_rx, record_rx));
+        (Store { commands, records, health, counters, limits }, Loaded { runtime, path })
+    }
+
+    /// How it is, now and at every change.
+    pub fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.health.clone()
+    }
+
+    /// How it is now.
+    pub fn health_now(&self) -> StoreHealth {
+        self.health.borrow().clone()
+    }
+
+    /// Divergences that were dropped since the start: queue full, too large, or not written.
+    pub fn divergences_dropped(&self) -> u64 {
+        self.counters.divergences_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Changes that are in force but not on record since the start.
+    pub fn changes_unsaved(&self) -> u64 {
+        self.counters.changes_unsaved.load(Ordering::Relaxed)
+    }
+
+    /// Puts changes and their audit on record, together; answers when they are on the disk.
+    ///
+    /// # Errors
+    /// When they are not, or it cannot be told in time. They are then kept in memory and written once the file is sound again.
+    pub async fn save(&self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Save { changes, audit, reply: Some(reply) })?;
+        self.answer(answer).await?
+    }
+
+    /// The same without waiting; answers whether it was queued.
+    pub fn save_soon(&self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> bool {
+        self.send(Command::Save { changes, audit, reply: None }).is_ok()
+    }
+
+    /// Keeps a divergence, or drops and counts it. Never waits; answers whether it was queued.
+    pub fn record_divergence(&self, divergence: StoredDivergence, keep: Keep) -> bool {
+        let bytes = divergence.json.len();
+        let queued = &self.counters.queued_bytes;
+        let has_room = bytes <= self.limits.divergence_json_bytes_max
+            && queued.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limits.queued_bytes_max;
+        if bytes > self.limits.divergence_json_bytes_max {
+            self.counters.divergences_dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        let is_queued = has_room && self.records.try_send(Record { divergence, keep }).is_ok();
+        if !is_queued {
+            queued.fetch_sub(bytes, Ordering::Relaxed);
+            self.counters.divergences_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        is_queued
+    }
+
+    /// Stored divergences, newest first.
+    pub async fn divergences(&self, listing: Listing) -> Result<Vec<StoredDivergence>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Divergences { listing, reply })?;
+        self.answer(answer).await?
+    }
+
+    /// Audit entries, newest first.
+    pub async fn audit(&self, listing: Listing) -> Result<Vec<AuditEntry>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Audit { listing, reply })?;
+        self.answer(answer).await?
+    }
+
+    /// Writes what is queued and closes the file. Answers after 5 s at the latest.
+    pub async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        let is_asked = self.commands.send_timeout(Command::Close { reply }, Duration::from_secs(1)).await.is_ok();
+        if is_asked {
+            let _ = tokio::time::timeout(Duration::from_secs(5), answer).await;
+        }
+    }
+
+    fn send(&self, command: Command) -> Result<(), StoreError> {
+        self.commands.try_send(command).map_err(|refused| {
+            if let mpsc::error::TrySendError::Full(Command::Save { changes, .. }) = &refused {
+                self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
+            }
+            match refused {
+                mpsc::error::TrySendError::Full(_) => StoreError::QueueFull,
+                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+            }
+        })
+    }
+
+    async fn answer<T>(&self, answer: oneshot::Receiver<T>) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.limits.save_timeout, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(StoreError::Closed),
+            Err(_) => Err(StoreError::TimedOut(self.limits.save_timeout)),
+        }
+    }
+}
+
+impl From<&DatabaseError> for StoreError {
+    fn from(error: &DatabaseError) -> StoreError {
+        StoreError::Read(error.chain())
+    }
+}
+
+/// Milliseconds since 1970, by the wall clock.
+pub(crate) fn now_unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,552 @@
+//! The tables and the statements: everything that knows it is SQLite.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, Row};
+use strangler_core::name::RouteName;
+use strangler_core::runtime::{Kill, Move, MoveKind, Note};
+use strangler_core::weight::Weight;
+
+use crate::store::{AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredDivergence, now_unix_ms};
+
+/// One entry per version; `user_version` says how many a file has seen. Never edit one that has shipped: add another.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE moves (
+        route TEXT PRIMARY KEY, weight INTEGER NOT NULL, file_weight INTEGER NOT NULL, kind TEXT NOT NULL,
+        who TEXT NOT NULL, at_unix_ms INTEGER NOT NULL, reason TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE kills (
+        scope TEXT NOT NULL, source TEXT NOT NULL, accept_stale INTEGER NOT NULL,
+        who TEXT NOT NULL, at_unix_ms INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (scope, source)
+    ) WITHOUT ROWID;
+    CREATE TABLE audit (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, at_unix_ms INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
+        route TEXT, before TEXT, after TEXT, reason TEXT NOT NULL, accepted INTEGER NOT NULL
+    );
+    CREATE TABLE divergences (
+        id TEXT PRIMARY KEY, at_unix_ms INTEGER NOT NULL, expires_unix_ms INTEGER NOT NULL, route TEXT NOT NULL,
+        signature TEXT NOT NULL, bytes INTEGER NOT NULL, json TEXT NOT NULL
+    );
+    CREATE INDEX divergences_of_signature ON divergences (route, signature, at_unix_ms);
+    CREATE INDEX divergences_of_route ON divergences (route, at_unix_ms);
+    CREATE INDEX divergences_by_age ON divergences (at_unix_ms);
+    CREATE INDEX divergences_by_expiry ON divergences (expires_unix_ms);
+"];
+
+const KNOWN: usize = MIGRATIONS.len();
+/// Moved-aside corrupt files that are kept, for whoever wants to look.
+const CORRUPT_KEPT: usize = 5;
+/// Bytes of JSON that one listing answers at most.
+const LIST_BYTES_MAX: i64 = 8 << 20;
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DatabaseError {
+    #[error("cannot {doing}")]
+    Io { doing: &'static str, source: io::Error },
+    #[error("cannot {doing}")]
+    Sql { doing: &'static str, source: sqlx::Error },
+    #[error(
+        "it was written by a newer version of strangler: its tables are of version {version}, this one knows {KNOWN}"
+    )]
+    Newer { version: i64 },
+    #[error("a row of `{0}` makes no sense")]
+    BadRow(&'static str),
+}
+
+impl DatabaseError {
+    /// Whether the file itself is damaged, so that no other try will help.
+    pub(super) fn is_corrupt(&self) -> bool {
+        const SQLITE_CORRUPT: u32 = 11;
+        const SQLITE_NOTADB: u32 = 26;
+        match self {
+            DatabaseError::Sql { source, .. } => {
+                let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+                let primary = code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
+                matches!(primary, Some(SQLITE_CORRUPT | SQLITE_NOTADB))
+            }
+            DatabaseError::BadRow(_) => true,
+            DatabaseError::Io { .. } | DatabaseError::Newer { .. } => false,
+        }
+    }
+
+    /// With its causes, on one line.
+    pub(super) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            text = format!("{text}: {cause}");
+            next = cause.source();
+        }
+        text
+    }
+}
+
+type Result<T> = std::result::Result<T, DatabaseError>;
+
+fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> DatabaseError {
+    move |source| DatabaseError::Io { doing, source }
+}
+
+fn sql_error(doing: &'static str) -> impl FnOnce(sqlx::Error) -> DatabaseError {
+    move |source| DatabaseError::Sql { doing, source }
+}
+
+/// What came of opening.
+pub(super) struct Opened {
+    pub(super) database: Option<Database>,
+    /// Why what is saved now will not outlive a restart; `None`: it will.
+    pub(super) why: Option<String>,
+    /// Why the state of before could not be read; `None`: it was, or there was none.
+    pub(super) lost: Option<String>,
+    pub(super) moves: Vec<(RouteName, Move)>,
+    pub(super) kills: Vec<Kill>,
+}
+
+/// Opens the file, or moves a corrupt one aside and begins anew, or reads what can only be read, or begins in memory.
+pub(super) async fn open(state_dir: &Path, path: &Path) -> Opened {
+    let existed = path.exists();
+    let first = open_file(state_dir, path).await;
+    let (error, lost) = match first {
+        Ok(opened) => return opened,
+        Err(error) if error.is_corrupt() => {
+            let lost = match move_aside(path) {
+                Ok(to) => format!("{} was corrupt ({}); it lies in {}", path.display(), error.chain(), to.display()),
+                Err(failed) => format!("{} is corrupt ({}): {}", path.display(), error.chain(), failed.chain()),
+            };
+            match open_file(state_dir, path).await {
+                Ok(opened) => return Opened { lost: Some(lost), ..opened },
+                Err(error) => (error, Some(lost)),
+            }
+        }
+        Err(error) => (error, None),
+    };
+    let why = format!("{}: {}", path.display(), error.chain());
+    let mut opened = match read_only(path).await {
+        Ok((moves, kills)) => Opened { database: None, why: None, lost, moves, kills },
+        Err(unreadable) => {
+            let lost = lost.or_else(|| existed.then(|| unreadable.chain()));
+            Opened { database: None, why: None, lost, moves: Vec::new(), kills: Vec::new() }
+        }
+    };
+    opened.database = Database::in_memory().await.ok();
+    opened.why = Some(why);
+    opened
+}
+
+async fn open_file(state_dir: &Path, path: &Path) -> Result<Opened> {
+    make_private(state_dir, path)?;
+    let mut database = Database::file(path).await?;
+    let (moves, kills) = database.load().await?;
+    // A disk that is full shows at the first write; what could be read is still good, and so is the connection once there is room.
+    let why = database.touch().await.err();
+    if let Some(error) = why.as_ref().filter(|error| error.is_corrupt()) {
+        return Err(DatabaseError::Io { doing: "write to it", source: io::Error::other(error.chain()) });
+    }
+    let why = why.map(|error| format!("{}: {}", path.display(), error.chain()));
+    Ok(Opened { database: Some(database), why, lost: None, moves, kills })
+}
+
+/// Only the owner may read what is stored: the directory is made 0700, the file 0600 before SQLite sees it (its `-wal` follows suit).
+fn make_private(state_dir: &Path, path: &Path) -> Result<()> {
+    if !state_dir.is_dir() {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
+        made.map_err(io_error("make the state directory"))?;
+    }
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.map_err(io_error("open it for writing"))?;
+    file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(io_error("make it private"))
+}
+
+/// Moves the file and its companions to `strangler.db.corrupt-<ms>`; the oldest of many goes.
+pub(super) fn move_aside(path: &Path) -> Result<PathBuf> {
+    let to = with_suffix(path, &format!(".corrupt-{}", now_unix_ms()));
+    fs::rename(path, &to).map_err(io_error("move it aside"))?;
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::rename(with_suffix(path, suffix), with_suffix(&to, suffix));
+    }
+    let prefix = with_suffix(path, ".corrupt-");
+    let beside = path.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
+    let is_copy = |at: &PathBuf| at.as_os_str().as_encoded_bytes().starts_with(prefix.as_os_str().as_encoded_bytes());
+    let is_main = |at: &PathBuf| at.as_os_str().as_encoded_bytes().last().is_some_and(u8::is_ascii_digit);
+    let mut copies: Vec<PathBuf> = beside.map(|entry| entry.path()).filter(is_copy).filter(is_main).collect();
+    copies.sort();
+    for old in copies.iter().take(copies.len().saturating_sub(CORRUPT_KEPT)) {
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(with_suffix(old, suffix));
+        }
+    }
+    Ok(to)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The state in a file that cannot be written. A file whose log still holds changes is not read without them.
+async fn read_only(path: &Path) -> Result<(Vec<(RouteName, Move)>, Vec<Kill>)> {
+    let has_log = fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(2));
+    let plain = options.clone().connect().await;
+    let connection = match plain {
+        Err(_) if !has_log => options.immutable(true).connect().await,
+        other => other,
+    };
+    let connection = connection.map_err(sql_error("open it for reading"))?;
+    Database { connection, inode: None }.load().await
+}
+
+/// One connection.
+pub(super) struct Database {
+    connection: SqliteConnection,
+    /// Of the file, to notice that it was deleted or replaced; `None`: in memory.
+    inode: Option<u64>,
+}
+
+impl Database {
+    async fn file(path: &Path) -> Result<Database> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
+            .journal_mode(SqliteJournalMode::Wal)
+            // Every change is on the disk before it is acknowledged.
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("secure_delete", "ON")
+            .pragma("journal_size_limit", "67108864")
+            .busy_timeout(Duration::from_secs(2));
+        let connection = options.connect().await.map_err(sql_error("open it"))?;
+        let inode = fs::metadata(path).map_err(io_error("look at it"))?.ino();
+        let mut database = Database { connection, inode: Some(inode) };
+        database.migrate().await?;
+        Ok(database)
+    }
+
+    async fn in_memory() -> Result<Database> {
+        let connection = SqliteConnectOptions::new().in_memory(true).connect().await;
+        let mut database =
+            Database { connection: connection.map_err(sql_error("open a store in memory"))?, inode: None };
+        database.migrate().await?;
+        Ok(database)
+    }
+
+    /// Opens the file again after it was lost under the running process.
+    pub(super) async fn reopen(state_dir: &Path, path: &Path) -> Result<Database> {
+        make_private(state_dir, path)?;
+        Database::file(path).await
+    }
+
+    /// Whether it lives in a file.
+    pub(super) fn is_file(&self) -> bool {
+        self.inode.is_some()
+    }
+
+    /// Whether the file at `path` is still the one that is open.
+    pub(super) fn is_still_at(&self, path: &Path) -> bool {
+        self.inode.is_none() || fs::metadata(path).map(|file| file.ino()).ok() == self.inode
+    }
+
+    async fn migrate(&mut self) -> Result<()> {
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(sql_error("read its version"))?;
+        let done = usize::try_from(version).map_err(|_| DatabaseError::Newer { version })?;
+        let todo = MIGRATIONS.get(done..).ok_or(DatabaseError::Newer { version })?;
+        for (step, sql) in (done + 1..).zip(todo) {
+            let doing = "bring its tables up to date";
+            let mut transaction = self.connection.begin().await.map_err(sql_error(doing))?;
+            sqlx::raw_sql(*sql).execute(&mut *transaction).await.map_err(sql_error(doing))?;
+            let stamp = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {step}"));
+            sqlx::raw_sql(stamp).execute(&mut *transaction).await.map_err(sql_error(doing))?;
+            transaction.commit().await.map_err(sql_error(doing))?;
+        }
+        Ok(())
+    }
+
+    /// Writes one small row: whether writing works at all.
+    pub(super) async fn touch(&mut self) -> Result<()> {
+        sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('touched_unix_ms', ?1)")
+            .bind(now_unix_ms().to_string())
+            .execute(&mut self.connection)
+            .await
+            .map(drop)
+            .map_err(sql_error("write to it"))
+    }
+
+    async fn load(&mut self) -> Result<(Vec<(RouteName, Move)>, Vec<Kill>)> {
+        let moves = sqlx::query("SELECT route, weight, file_weight, kind, who, at_unix_ms, reason FROM moves")
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(sql_error("read the moved weights"))?;
+        let kills = sqlx::query("SELECT scope, source, accept_stale, who, at_unix_ms, reason FROM kills")
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(sql_error("read the kills"))?;
+        let moves: Option<Vec<_>> = moves.iter().map(move_of).collect();
+        let kills: Option<Vec<_>> = kills.iter().map(kill_of).collect();
+        Ok((moves.ok_or(DatabaseError::BadRow("moves"))?, kills.ok_or(DatabaseError::BadRow("kills"))?))
+    }
+
+    /// Changes and audit entries in one transaction.
+    pub(super) async fn save(&mut self, changes: &[Change], audit: &[AuditEntry]) -> Result<()> {
+        const DOING: &str = "save a change";
+        let mut transaction = self.connection.begin().await.map_err(sql_error(DOING))?;
+        insert(&mut transaction, changes, audit).await.map_err(sql_error(DOING))?;
+        transaction.commit().await.map_err(sql_error(DOING))
+    }
+
+    /// All moves and kills anew, after the file had been out of reach.
+    pub(super) async fn save_all(&mut self, changes: &[Change], audit: &[AuditEntry]) -> Result<()> {
+        const DOING: &str = "save all changes anew";
+        let mut transaction = self.connection.begin().await.map_err(sql_error(DOING))?;
+        let cleared = sqlx::raw_sql("DELETE FROM moves; DELETE FROM kills;").execute(&mut *transaction).await;
+        cleared.map_err(sql_error(DOING))?;
+        insert(&mut transaction, changes, audit).await.map_err(sql_error(DOING))?;
+        transaction.commit().await.map_err(sql_error(DOING))
+    }
+
+    /// A batch of divergences in one transaction; of each signature only the newest stay.
+    pub(super) async fn save_divergences(&mut self, batch: &[(StoredDivergence, Keep)]) -> Result<()> {
+        const DOING: &str = "save divergences";
+        let mut transaction = self.connection.begin().await.map_err(sql_error(DOING))?;
+        for (one, keep) in batch {
+            let age_ms = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
+            sqlx::query(
+                "INSERT OR REPLACE INTO divergences (id, at_unix_ms, expires_unix_ms, route, signature, bytes, json)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )
+            .bind(&one.id)
+            .bind(signed(one.at_unix_ms))
+            .bind(signed(one.at_unix_ms.saturating_add(age_ms)))
+            .bind(&one.route)
+            .bind(&one.signature)
+            .bind(signed(one.json.len() as u64))
+            .bind(&one.json)
+            .execute(&mut *transaction)
+            .await
+            .map_err(sql_error(DOING))?;
+            sqlx::query(
+                "DELETE FROM divergences WHERE id IN (SELECT id FROM divergences WHERE route = ?1 AND signature = ?2
+                 ORDER BY at_unix_ms DESC, id DESC LIMIT -1 OFFSET ?3)",
+            )
+            .bind(&one.route)
+            .bind(&one.signature)
+            .bind(i64::from(keep.per_signature))
+            .execute(&mut *transaction)
+            .await
+            .map_err(sql_error(DOING))?;
+        }
+        transaction.commit().await.map_err(sql_error(DOING))
+    }
+
+    /// Takes out what is too old and what is too much; answers the bytes of divergences that are left.
+    pub(super) async fn sweep(&mut self, per_route_max: u64, bytes_max: u64, audit_rows_max: u64) -> Result<u64> {
+        const DOING: &str = "sweep";
+        let connection = &mut self.connection;
+        sqlx::query("DELETE FROM divergences WHERE expires_unix_ms <= ?1")
+            .bind(signed(now_unix_ms()))
+            .execute(&mut *connection)
+            .await
+            .map_err(sql_error(DOING))?;
+        sqlx::query(
+            "DELETE FROM divergences WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER
+             (PARTITION BY route ORDER BY at_unix_ms DESC, id DESC) AS place FROM divergences) WHERE place > ?1)",
+        )
+        .bind(signed(per_route_max))
+        .execute(&mut *connection)
+        .await
+        .map_err(sql_error(DOING))?;
+        sqlx::query(
+            "DELETE FROM divergences WHERE id IN (SELECT id FROM (SELECT id, sum(bytes) OVER
+             (ORDER BY at_unix_ms DESC, id DESC) AS upto FROM divergences) WHERE upto > ?1)",
+        )
+        .bind(signed(bytes_max))
+        .execute(&mut *connection)
+        .await
+        .map_err(sql_error(DOING))?;
+        sqlx::query("DELETE FROM audit WHERE seq <= (SELECT max(seq) FROM audit) - ?1")
+            .bind(signed(audit_rows_max))
+            .execute(&mut *connection)
+            .await
+            .map_err(sql_error(DOING))?;
+        let bytes: i64 = sqlx::query_scalar("SELECT coalesce(sum(bytes), 0) FROM divergences")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(sql_error(DOING))?;
+        sqlx::raw_sql("PRAGMA incremental_vacuum(4096); PRAGMA wal_checkpoint(TRUNCATE);")
+            .execute(&mut *connection)
+            .await
+            .map_err(sql_error(DOING))?;
+        Ok(u64::try_from(bytes).unwrap_or_default())
+    }
+
+    /// Divergences, newest first, up to a bound of rows and of bytes.
+    pub(super) async fn divergences(&mut self, listing: &Listing) -> Result<Vec<StoredDivergence>> {
+        let rows = sqlx::query(
+            "WITH found AS (SELECT id, at_unix_ms, bytes FROM divergences WHERE (?1 IS NULL OR route = ?1) AND at_unix_ms >= ?2
+             ORDER BY at_unix_ms DESC, id DESC LIMIT ?3),
+             fitting AS (SELECT id, sum(bytes) OVER (ORDER BY at_unix_ms DESC, id DESC) AS upto FROM found)
+             SELECT d.id, d.at_unix_ms, d.route, d.signature, d.json FROM fitting JOIN divergences AS d ON d.id = fitting.id
+             WHERE fitting.upto <= ?4 ORDER BY d.at_unix_ms DESC, d.id DESC",
+        )
+        .bind(&listing.route)
+        .bind(signed(listing.since_unix_ms))
+        .bind(listing.limit.min(LIST_ROWS_MAX))
+        .bind(LIST_BYTES_MAX)
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(sql_error("list divergences"))?;
+        rows.iter().map(divergence_of).collect::<Option<Vec<_>>>().ok_or(DatabaseError::BadRow("divergences"))
+    }
+
+    /// Audit entries, newest first.
+    pub(super) async fn audit(&mut self, listing: &Listing) -> Result<Vec<AuditEntry>> {
+        let rows = sqlx::query(
+            "SELECT seq, at_unix_ms, who, what, route, before, after, reason, accepted FROM audit
+             WHERE (?1 IS NULL OR route = ?1) AND at_unix_ms >= ?2 ORDER BY seq DESC LIMIT ?3",
+        )
+        .bind(&listing.route)
+        .bind(signed(listing.since_unix_ms))
+        .bind(listing.limit.min(LIST_ROWS_MAX))
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(sql_error("list the audit"))?;
+        rows.iter().map(audit_of).collect::<Option<Vec<_>>>().ok_or(DatabaseError::BadRow("audit"))
+    }
+
+    /// Writes the log back into the file and closes it.
+    pub(super) async fn close(self) {
+        let _ = self.connection.close().await;
+    }
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    changes: &[Change],
+    audit: &[AuditEntry],
+) -> std::result::Result<(), sqlx::Error> {
+    for change in changes {
+        save_change(connection, change).await?;
+    }
+    for entry in audit {
+        sqlx::query(
+            "INSERT INTO audit (at_unix_ms, who, what, route, before, after, reason, accepted)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )
+        .bind(signed(entry.at_unix_ms))
+        .bind(&entry.who)
+        .bind(&entry.what)
+        .bind(&entry.route)
+        .bind(&entry.from)
+        .bind(&entry.to)
+        .bind(&entry.reason)
+        .bind(entry.accepted)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn save_change(connection: &mut SqliteConnection, change: &Change) -> std::result::Result<(), sqlx::Error> {
+    let query = match change {
+        Change::Move(route, None) => sqlx::query("DELETE FROM moves WHERE route = ?1").bind(route.as_str().to_owned()),
+        Change::Move(route, Some(moved)) => {
+            let sql = "INSERT OR REPLACE INTO moves (route, weight, file_weight, kind, who, at_unix_ms, reason)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            sqlx::query(sql)
+                .bind(route.as_str().to_owned())
+                .bind(moved.weight.basis_points())
+                .bind(moved.file_weight.basis_points())
+                .bind(moved.kind.as_str())
+                .bind(moved.note.by().to_owned())
+                .bind(signed(moved.note.at_unix_ms()))
+                .bind(moved.note.reason().to_owned())
+        }
+        Change::Kill(scope, source, None) => sqlx::query("DELETE FROM kills WHERE scope = ?1 AND source = ?2")
+            .bind(scope.as_str().to_owned())
+            .bind(source.as_str()),
+        Change::Kill(scope, source, Some(kill)) => {
+            let sql = "INSERT OR REPLACE INTO kills (scope, source, accept_stale, who, at_unix_ms, reason)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            sqlx::query(sql)
+                .bind(scope.as_str().to_owned())
+                .bind(source.as_str())
+                .bind(kill.accept_stale)
+                .bind(kill.note.by().to_owned())
+                .bind(signed(kill.note.at_unix_ms()))
+                .bind(kill.note.reason().to_owned())
+        }
+    };
+    query.execute(connection).await.map(drop)
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn text(row: &SqliteRow, column: &str) -> Option<String> {
+    row.try_get(column).ok()
+}
+
+fn number(row: &SqliteRow, column: &str) -> Option<u64> {
+    row.try_get::<i64, _>(column).ok().and_then(|number| u64::try_from(number).ok())
+}
+
+fn weight(row: &SqliteRow, column: &str) -> Option<Weight> {
+    Weight::from_basis_points(u16::try_from(number(row, column)?).ok()?)
+}
+
+fn note(row: &SqliteRow) -> Option<Note> {
+    Note::new(&text(row, "who")?, number(row, "at_unix_ms")?, &text(row, "reason")?).ok()
+}
+
+fn move_of(row: &SqliteRow) -> Option<(RouteName, Move)> {
+    let kind: MoveKind = text(row, "kind")?.parse().ok()?;
+    let moved =
+        Move { weight: weight(row, "weight")?, file_weight: weight(row, "file_weight")?, kind, note: note(row)? };
+    Some((text(row, "route")?.parse().ok()?, moved))
+}
+
+fn kill_of(row: &SqliteRow) -> Option<Kill> {
+    Some(Kill {
+        scope: text(row, "scope")?.parse().ok()?,
+        source: text(row, "source")?.parse().ok()?,
+        accept_stale: row.try_get("accept_stale").ok()?,
+        note: note(row)?,
+    })
+}
+
+fn divergence_of(row: &SqliteRow) -> Option<StoredDivergence> {
+    Some(StoredDivergence {
+        id: text(row, "id")?,
+        at_unix_ms: number(row, "at_unix_ms")?,
+        route: text(row, "route")?,
+        signature: text(row, "signature")?,
+        json: text(row, "json")?,
+    })
+}
+
+fn audit_of(row: &SqliteRow) -> Option<AuditEntry> {
+    Some(AuditEntry {
+        seq: number(row, "seq")?,
+        at_unix_ms: number(row, "at_unix_ms")?,
+        who: text(row, "who")?,
+        what: text(row, "what")?,
+        route: row.try_get("route").ok()?,
+        from: row.try_get("before").ok()?,
+        to: row.try_get("after").ok()?,
+        reason: text(row, "reason")?,
+        accepted: row.try_get("accepted").ok()?,
+    })
+}

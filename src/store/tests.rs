@@ -1,0 +1,235 @@
+use std::os::unix::fs::PermissionsExt;
+
+use sqlx::Connection;
+use strangler_core::runtime::{MoveKind, Note};
+use tempfile::TempDir;
+
+use super::*;
+
+fn limits() -> StoreLimits {
+    let quick = Duration::from_millis(30);
+    StoreLimits {
+        probe_every: quick,
+        sweep_every: quick,
+        save_timeout: Duration::from_secs(20),
+        ..StoreLimits::default()
+    }
+}
+
+fn note(reason: &str) -> Note {
+    Note::new("ops", 1_700_000_000_000, reason).unwrap()
+}
+
+fn name(text: &str) -> RouteName {
+    text.parse().unwrap()
+}
+
+fn lowered(to: &str) -> Move {
+    Move {
+        weight: to.parse().unwrap(),
+        file_weight: "5%".parse().unwrap(),
+        kind: MoveKind::Ceiling,
+        note: note("too slow"),
+    }
+}
+
+fn kill(scope: &str) -> Change {
+    let (scope, source): (KillScope, _) = (scope.parse().unwrap(), KillSource::Api);
+    Change::Kill(scope.clone(), source, Some(Kill { scope, source, accept_stale: false, note: note("incident") }))
+}
+
+fn audit(what: &str) -> AuditEntry {
+    AuditEntry { what: what.to_owned(), who: "ops".to_owned(), at_unix_ms: 7, accepted: true, ..AuditEntry::default() }
+}
+
+fn divergence(id: &str, route: &str, at_unix_ms: u64) -> StoredDivergence {
+    StoredDivergence {
+        id: id.to_owned(),
+        at_unix_ms,
+        route: route.to_owned(),
+        signature: "value /total_cents".to_owned(),
+        json: "{}".to_owned(),
+    }
+}
+
+const KEEP: Keep = Keep { per_signature: 3, age: Duration::from_secs(3_600) };
+
+async fn until(store: &Store, holds: impl FnMut(&StoreHealth) -> bool) -> StoreHealth {
+    let waited =
+        tokio::time::timeout(Duration::from_secs(20), async { store.health().wait_for(holds).await.unwrap().clone() });
+    waited.await.expect("the store's health did not come to be")
+}
+
+async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..400 {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("it did not come to be")
+}
+
+#[tokio::test]
+async fn what_is_saved_is_there_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    assert_eq!(loaded.runtime, RuntimeState::default());
+    let changes = vec![Change::Move(name("cart"), Some(lowered("1%"))), kill("*"), kill("pay")];
+    store.save(changes, vec![audit("weight"), audit("kill")]).await.unwrap();
+    store.close().await;
+    assert_eq!(store.save(vec![], vec![]).await, Err(StoreError::Closed));
+
+    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    assert_eq!(loaded.runtime.moves().get("cart"), Some(&lowered("1%")));
+    assert_eq!(loaded.runtime.kills().map(|kill| kill.scope.as_str()).collect::<Vec<_>>(), ["*", "pay"]);
+    let entries = store.audit(Listing { limit: 10, ..Listing::default() }).await.unwrap();
+    assert_eq!(
+        entries.iter().map(|entry| (entry.seq, entry.what.as_str())).collect::<Vec<_>>(),
+        [(2, "kill"), (1, "weight")]
+    );
+
+    let lifted = Change::Kill(KillScope::All, KillSource::Api, None);
+    store.save(vec![Change::Move(name("cart"), None), lifted], vec![]).await.unwrap();
+    store.close().await;
+    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    assert!(loaded.runtime.moves().is_empty());
+    assert_eq!(loaded.runtime.kills().count(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn only_the_owner_may_read_it() {
+    let dir = TempDir::new().unwrap();
+    let state_dir = dir.path().join("deep/state");
+    let (store, loaded) = Store::open(&state_dir, limits()).await;
+    store.save(vec![], vec![audit("weight")]).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state_dir), 0o700);
+    assert_eq!(mode(&loaded.path), 0o600);
+    assert_eq!(mode(&state_dir.join("strangler.db-wal")), 0o600);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_corrupt_file_is_moved_aside_and_said() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join(FILE_NAME), "this is no database, however long it is. ".repeat(100)).unwrap();
+    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    assert_eq!(loaded.runtime, RuntimeState::default());
+    let health = store.health_now();
+    assert!(health.healthy, "{health:?}");
+    assert!(health.lost.unwrap().contains("corrupt"));
+    store.save(vec![kill("pay")], vec![]).await.unwrap();
+    let entries = store.audit(Listing { limit: 10, ..Listing::default() }).await.unwrap();
+    assert_eq!(entries.first().map(|entry| entry.what.as_str()), Some("state_lost"));
+    let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("strangler.db.corrupt-")).count(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn without_a_state_directory_all_is_kept_in_memory_and_said() {
+    let dir = TempDir::new().unwrap();
+    let not_a_dir = dir.path().join("file");
+    std::fs::write(&not_a_dir, "").unwrap();
+    let (store, _) = Store::open(&not_a_dir, limits()).await;
+    let health = store.health_now();
+    assert!(!health.healthy && health.why.is_some() && health.lost.is_none(), "{health:?}");
+    let saved = store.save(vec![kill("pay")], vec![audit("kill")]).await;
+    assert!(matches!(saved, Err(StoreError::Unhealthy(_))), "{saved:?}");
+    assert!(store.record_divergence(divergence("a", "pay", 1 << 42), KEEP));
+    let listing = Listing { limit: 10, ..Listing::default() };
+    eventually(async || store.divergences(listing.clone()).await.unwrap().pop()).await;
+    assert_eq!(store.audit(listing).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_version_are_not_touched() {
+    let dir = TempDir::new().unwrap();
+    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    store.save(vec![kill("pay")], vec![]).await.unwrap();
+    store.close().await;
+    let mut other = sqlx::SqliteConnection::connect(&format!("sqlite://{}", loaded.path.display())).await.unwrap();
+    sqlx::raw_sql("PRAGMA user_version = 99").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+
+    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    let health = store.health_now();
+    assert!(health.why.unwrap().contains("newer version"));
+    assert_eq!(loaded.runtime.kills().count(), 1, "what can be read is in force");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_deleted_file_is_noticed_and_made_anew_with_what_is_in_force() {
+    let dir = TempDir::new().unwrap();
+    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    store.save(vec![kill("pay")], vec![]).await.unwrap();
+    std::fs::remove_file(&loaded.path).unwrap();
+    eventually(async || loaded.path.exists().then_some(())).await;
+    until(&store, |health| health.healthy).await;
+    store.close().await;
+    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    assert_eq!(loaded.runtime.kills().count(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn of_one_signature_the_newest_stay_and_the_old_go() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = Store::open(dir.path(), limits()).await;
+    let now = now_unix_ms();
+    for n in 0..10 {
+        assert!(store.record_divergence(divergence(&format!("id-{n}"), "cart", now + n), KEEP));
+    }
+    assert!(store.record_divergence(divergence("old", "pay", now - 7_200_000), KEEP));
+    assert!(store.record_divergence(divergence("other", "pay", now + 100), KEEP));
+    let listing = Listing { limit: 500, ..Listing::default() };
+    let ids = eventually(async || {
+        let ids: Vec<String> =
+            store.divergences(listing.clone()).await.unwrap().into_iter().map(|one| one.id).collect();
+        (ids.len() == 4 && ids.contains(&"other".to_owned()) && !ids.contains(&"old".to_owned())).then_some(ids)
+    })
+    .await;
+    assert_eq!(ids, ["other", "id-9", "id-8", "id-7"]);
+    let of_route = Listing { route: Some("cart".to_owned()), since_unix_ms: now + 8, limit: 1 };
+    assert_eq!(store.divergences(of_route).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn all_divergences_together_have_a_bound() {
+    let dir = TempDir::new().unwrap();
+    let bounded = StoreLimits { divergence_bytes_max: 10_000, divergence_json_bytes_max: 2_000, ..limits() };
+    let (store, _) = Store::open(dir.path(), bounded).await;
+    let keep = Keep { per_signature: 1_000, age: Duration::from_secs(3_600) };
+    let now = now_unix_ms();
+    for n in 0..50 {
+        let big = StoredDivergence { json: "x".repeat(1_000), ..divergence(&format!("id-{n:02}"), "cart", now + n) };
+        assert!(store.record_divergence(big, keep));
+    }
+    let too_large = StoredDivergence { json: "x".repeat(2_001), ..divergence("large", "cart", now) };
+    assert!(!store.record_divergence(too_large, keep));
+    assert_eq!(store.divergences_dropped(), 1);
+    let listing = Listing { limit: 500, ..Listing::default() };
+    let left = eventually(async || {
+        let left = store.divergences(listing.clone()).await.unwrap();
+        (left.first()?.id == "id-49" && left.len() <= 10).then_some(left)
+    })
+    .await;
+    assert!(left.len() >= 9, "the newest stay: {}", left.len());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_store_that_stands_still_drops_divergences_instead_of_waiting() {
+    let dir = TempDir::new().unwrap();
+    let bounded = StoreLimits { queued_bytes_max: 10, ..limits() };
+    let (store, _) = Store::open(dir.path(), bounded).await;
+    let sent = (0..8).filter(|n| store.record_divergence(divergence(&n.to_string(), "cart", 1 << 42), KEEP)).count();
+    assert_eq!(sent, 5, "the task cannot run in between on this runtime");
+    assert_eq!(store.divergences_dropped(), 3);
+    store.close().await;
+}

@@ -1,0 +1,338 @@
+//! The one task that writes. It remembers what should be on record, so that a file that comes back, or a new one, is made right.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use strangler_core::name::RouteName;
+use strangler_core::runtime::{Kill, KillScope, KillSource, Move};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::store::sqlite::{Database, DatabaseError, Opened, move_aside};
+use crate::store::{
+    AuditEntry, Change, Counters, Keep, Listing, StoreError, StoreHealth, StoreLimits, StoredDivergence, now_unix_ms,
+};
+
+/// Audit entries that wait for a file that failed; older ones go first.
+const PENDING_AUDIT_MAX: usize = 10_000;
+/// Divergences written in one transaction.
+const BATCH_MAX: usize = 256;
+/// Bytes of divergences kept where there is no file.
+const MEMORY_BYTES_MAX: u64 = 64 << 20;
+
+pub(super) enum Command {
+    Save { changes: Vec<Change>, audit: Vec<AuditEntry>, reply: Option<oneshot::Sender<Result<(), StoreError>>> },
+    Divergences { listing: Listing, reply: oneshot::Sender<Result<Vec<StoredDivergence>, StoreError>> },
+    Audit { listing: Listing, reply: oneshot::Sender<Result<Vec<AuditEntry>, StoreError>> },
+    Close { reply: oneshot::Sender<()> },
+}
+
+pub(super) struct Record {
+    pub(super) divergence: StoredDivergence,
+    pub(super) keep: Keep,
+}
+
+pub(super) struct Writer {
+    database: Option<Database>,
+    /// Whether it began with a file, to which it returns when it can.
+    is_file: bool,
+    path: PathBuf,
+    limits: StoreLimits,
+    health: watch::Sender<StoreHealth>,
+    counters: Arc<Counters>,
+    /// What should be on record.
+    moves: BTreeMap<RouteName, Move>,
+    kills: BTreeMap<(KillScope, KillSource), Kill>,
+    /// What could not be written yet.
+    pending_audit: VecDeque<AuditEntry>,
+    /// Upper bound of the bytes of stored divergences; made exact by a sweep.
+    divergence_bytes: u64,
+}
+
+impl Writer {
+    pub(super) fn new(
+        opened: Opened,
+        path: PathBuf,
+        limits: StoreLimits,
+        health: watch::Sender<StoreHealth>,
+        counters: Arc<Counters>,
+    ) -> Writer {
+        let mut pending_audit = VecDeque::new();
+        if let Some(lost) = &opened.lost {
+            pending_audit.push_back(AuditEntry {
+                at_unix_ms: now_unix_ms(),
+                who: "strangler".to_owned(),
+                what: "state_lost".to_owned(),
+                reason: lost.clone(),
+                accepted: true,
+                ..AuditEntry::default()
+            });
+        }
+        Writer {
+            is_file: opened.database.as_ref().is_some_and(Database::is_file),
+            database: opened.database,
+            path,
+            limits,
+            health,
+            counters,
+            moves: opened.moves.into_iter().collect(),
+            kills: opened.kills.into_iter().map(|kill| ((kill.scope.clone(), kill.source), kill)).collect(),
+            pending_audit,
+            divergence_bytes: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut records: mpsc::Receiver<Record>) {
+        self.begin().await;
+        let every = |period| {
+            let mut ticks = interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let (mut probe, mut sweep) = (every(self.limits.probe_every), every(self.limits.sweep_every));
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        loop {
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(Command::Close { reply }) => {
+                        self.drain(&mut commands, &mut records).await;
+                        self.close().await;
+                        let _ = reply.send(());
+                        return;
+                    }
+                    Some(command) => self.obey(command).await,
+                    None => {
+                        self.drain(&mut commands, &mut records).await;
+                        return self.close().await;
+                    }
+                },
+                _ = probe.tick() => self.probe().await,
+                _ = sweep.tick() => self.sweep().await,
+                count = records.recv_many(&mut batch, BATCH_MAX), if !records.is_closed() || !records.is_empty() => {
+                    if count > 0 {
+                        self.write(&mut batch).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A memory that was read from a file that cannot be written; a new file after a corrupt one; old rows of a file.
+    async fn begin(&mut self) {
+        let (changes, audit) = (self.all_changes(), Vec::from(std::mem::take(&mut self.pending_audit)));
+        if let Some(database) = self.database.as_mut() {
+            let is_needed = !self.is_file || !audit.is_empty();
+            if is_needed && let Err(error) = database.save_all(&changes, &audit).await {
+                self.fail(&error);
+                self.remember(audit);
+            }
+        }
+        self.sweep().await;
+    }
+
+    async fn drain(&mut self, commands: &mut mpsc::Receiver<Command>, records: &mut mpsc::Receiver<Record>) {
+        commands.close();
+        records.close();
+        while let Some(command) = commands.recv().await {
+            self.obey(command).await;
+        }
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while records.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            self.write(&mut batch).await;
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Some(database) = self.database.take() {
+            database.close().await;
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Save { changes, audit, reply } => {
+                let saved = self.save(changes, audit).await;
+                if let Some(reply) = reply {
+                    let _ = reply.send(saved);
+                }
+            }
+            Command::Divergences { listing, reply } => {
+                let listed = match self.database.as_mut() {
+                    Some(database) => database.divergences(&listing).await.map_err(|error| StoreError::from(&error)),
+                    None => Err(self.unhealthy()),
+                };
+                let _ = reply.send(listed);
+            }
+            Command::Audit { listing, reply } => {
+                let listed = match self.database.as_mut() {
+                    Some(database) => database.audit(&listing).await.map_err(|error| StoreError::from(&error)),
+                    None => Err(self.unhealthy()),
+                };
+                let _ = reply.send(listed);
+            }
+            Command::Close { reply } => drop(reply),
+        }
+    }
+
+    async fn save(&mut self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> Result<(), StoreError> {
+        for change in &changes {
+            match change.clone() {
+                Change::Move(route, Some(moved)) => drop(self.moves.insert(route, moved)),
+                Change::Move(route, None) => drop(self.moves.remove(&route)),
+                Change::Kill(scope, source, Some(kill)) => drop(self.kills.insert((scope, source), kill)),
+                Change::Kill(scope, source, None) => drop(self.kills.remove(&(scope, source))),
+            }
+        }
+        let is_healthy = self.health.borrow().healthy;
+        let is_file = self.is_file;
+        let result = match self.database.as_mut() {
+            // A file that failed is tried again by the probe, not by everyone who asks: each try may take seconds.
+            Some(database) if is_healthy || !is_file => database.save(&changes, &audit).await,
+            _ => {
+                self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
+                self.remember(audit);
+                return Err(self.unhealthy());
+            }
+        };
+        if let Err(error) = result {
+            self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
+            self.remember(audit);
+            self.fail(&error);
+            return Err(self.unhealthy());
+        }
+        if is_file { Ok(()) } else { Err(self.unhealthy()) }
+    }
+
+    async fn write(&mut self, batch: &mut Vec<Record>) {
+        let records: Vec<(StoredDivergence, Keep)> = batch.drain(..).map(|one| (one.divergence, one.keep)).collect();
+        let bytes: usize = records.iter().map(|(one, _)| one.json.len()).sum();
+        self.counters.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let is_healthy = self.health.borrow().healthy;
+        let result = match self.database.as_mut() {
+            Some(database) if is_healthy || !self.is_file => database.save_divergences(&records).await,
+            _ => {
+                self.counters.divergences_dropped.fetch_add(records.len() as u64, Ordering::Relaxed);
+                return;
+            }
+        };
+        if let Err(error) = result {
+            self.counters.divergences_dropped.fetch_add(records.len() as u64, Ordering::Relaxed);
+            self.fail(&error);
+            return;
+        }
+        self.divergence_bytes = self.divergence_bytes.saturating_add(bytes as u64);
+        if self.divergence_bytes > self.divergence_bytes_max() {
+            self.sweep().await;
+        }
+    }
+
+    fn divergence_bytes_max(&self) -> u64 {
+        if self.is_file {
+            self.limits.divergence_bytes_max
+        } else {
+            self.limits.divergence_bytes_max.min(MEMORY_BYTES_MAX)
+        }
+    }
+
+    async fn sweep(&mut self) {
+        let is_healthy = self.health.borrow().healthy;
+        let bytes_max = self.divergence_bytes_max();
+        // Below the bound by a tenth, or every batch at the bound would sweep.
+        let bytes_kept = if self.divergence_bytes > bytes_max { bytes_max - bytes_max / 10 } else { bytes_max };
+        let Some(database) = self.database.as_mut().filter(|_| is_healthy || !self.is_file) else {
+            return;
+        };
+        match database.sweep(self.limits.divergences_per_route_max, bytes_kept, self.limits.audit_rows_max).await {
+            Ok(bytes) => self.divergence_bytes = bytes,
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Finds out whether the file is there and can be written, and brings it up to date when it can again.
+    async fn probe(&mut self) {
+        if !self.is_file {
+            // What began in memory stays there: a file that appears later may hold another state, and only a start reads it.
+            return;
+        }
+        let is_there = self.database.as_ref().is_some_and(|database| database.is_still_at(&self.path));
+        if !is_there {
+            self.set_health(Some(format!("{} was deleted or replaced", self.path.display())));
+            return self.reopen().await;
+        }
+        if !self.health.borrow().healthy && self.recover().await.is_err_and(|error| error.is_corrupt()) {
+            let _ = move_aside(&self.path);
+            self.reopen().await;
+        }
+    }
+
+    async fn reopen(&mut self) {
+        // Closed first: SQLite takes its log away by name when it closes, and must not take that of the new file.
+        self.close().await;
+        let state_dir = self.path.parent().map(Path::to_path_buf).unwrap_or_default();
+        match Database::reopen(&state_dir, &self.path).await {
+            Ok(database) => {
+                self.database = Some(database);
+                let _ = self.recover().await;
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    async fn recover(&mut self) -> Result<(), DatabaseError> {
+        let changes = self.all_changes();
+        let audit = Vec::from(std::mem::take(&mut self.pending_audit));
+        let Some(database) = self.database.as_mut() else {
+            self.remember(audit);
+            return Ok(());
+        };
+        let saved = database.save_all(&changes, &audit).await;
+        match &saved {
+            Ok(()) => self.set_health(None),
+            Err(error) => {
+                self.remember(audit);
+                self.fail(error);
+            }
+        }
+        saved
+    }
+
+    fn all_changes(&self) -> Vec<Change> {
+        let moves = self.moves.iter().map(|(route, moved)| Change::Move(route.clone(), Some(moved.clone())));
+        let kills = self.kills.values().map(|kill| Change::Kill(kill.scope.clone(), kill.source, Some(kill.clone())));
+        moves.chain(kills).collect()
+    }
+
+    fn remember(&mut self, audit: Vec<AuditEntry>) {
+        self.pending_audit.extend(audit);
+        let excess = self.pending_audit.len().saturating_sub(PENDING_AUDIT_MAX);
+        self.pending_audit.drain(..excess);
+    }
+
+    fn fail(&self, error: &DatabaseError) {
+        self.set_health(Some(format!("{}: {}", self.path.display(), error.chain())));
+    }
+
+    fn set_health(&self, why: Option<String>) {
+        self.health.send_if_modified(|health| {
+            let is_changed = health.healthy != why.is_none();
+            match &why {
+                Some(why) if is_changed => {
+                    tracing::error!(why, "the store failed; changes are kept in memory until it is back");
+                }
+                None if is_changed => tracing::info!("the store is healthy again, and up to date"),
+                _ => {}
+            }
+            let is_changed = is_changed || health.why != why;
+            health.healthy = why.is_none();
+            health.why = why;
+            is_changed
+        });
+    }
+
+    fn unhealthy(&self) -> StoreError {
+        StoreError::Unhealthy(self.health.borrow().why.clone().unwrap_or_else(|| "no file".to_owned()))
+    }
+}
