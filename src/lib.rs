@@ -2,6 +2,7 @@
 
 pub mod live;
 pub mod proxy;
+pub mod shadow;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

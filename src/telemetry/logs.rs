@@ -32,8 +32,10 @@ pub struct LogGuard {
 /// Sets the process's logging up. `access`: the format of the access log, or none. The level of everything else comes from
 /// `STRANGLER_LOG` (default `info`).
 pub fn start(access: Option<Format>) -> LogGuard {
-    let (out, out_guard) = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_LINES_MAX).finish(std::io::stdout());
-    let (err, err_guard) = NonBlockingBuilder::default().buffered_lines_limit(QUEUED_LINES_MAX).finish(std::io::stderr());
+    let (out, out_guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(QUEUED_LINES_MAX).finish(std::io::stdout());
+    let (err, err_guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(QUEUED_LINES_MAX).finish(std::io::stderr());
 
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())

@@ -187,8 +187,12 @@ fn what_is_no_json_is_compared_by_its_bytes() {
 
 #[test]
 fn a_body_that_was_cut_off_is_never_called_equal() {
-    let cut =
-        |headers, body: &str, bytes| Answer { is_truncated: true, body_bytes: bytes, ..answer(200, headers, body) };
+    let cut = |headers, body: &str, bytes: u64| {
+        let mut answer = Answer { is_truncated: true, body_bytes: bytes, ..answer(200, headers, body) };
+        answer.headers.insert("content-length", bytes.into());
+        answer
+    };
+    let chunked = |bytes| Answer { is_truncated: true, body_bytes: bytes, ..answer(200, TEXT, "abc") };
     let truncated = ComparisonResult::NotComparable(NotComparable::Truncated);
     for (legacy, extracted, result) in [
         (cut(TEXT, "abc", 9), cut(TEXT, "abc", 9), truncated),
@@ -196,6 +200,7 @@ fn a_body_that_was_cut_off_is_never_called_equal() {
         (cut(TEXT, "abc", 9), cut(TEXT, "abd", 9), ComparisonResult::Mismatch),
         (cut(TEXT, "abc", 9), answer(200, TEXT, "ab"), ComparisonResult::Mismatch),
         (cut(TEXT, "abc", 9), answer(200, TEXT, "abcde"), truncated),
+        (chunked(9), chunked(8), truncated),
         (cut(JSON, "[1,", 9), cut(JSON, "[2,", 8), truncated),
         (cut(JSON, "[1,", 9), answer(200, JSON, "[2]"), truncated),
     ] {
