@@ -72,8 +72,8 @@ pub async fn place(shop: &Shop, purchase: Purchase) -> Result<Placed, Problem> {
     bought.unwrap_or_else(|_| Err(Problem::unavailable("the purchase was broken off")))
 }
 
-/// The bank is asked before the transaction begins: a slow bank must not hold the database's only writer. What it approved is
-/// booked only if the cart still costs the same; otherwise nothing is, and the bank's hold lapses.
+/// The bank is asked before the transaction begins: a slow bank must not hold the database's only writer. What it
+/// approved is booked only if the cart still costs the same; otherwise nothing is, and the bank's hold lapses.
 async fn buy(shop: &Shop, purchase: &Purchase) -> Result<Placed, Problem> {
     let mut connection = shop.database.reader().acquire().await?;
     let seen = quote(&mut connection, purchase).await?;
@@ -94,6 +94,7 @@ async fn buy(shop: &Shop, purchase: &Purchase) -> Result<Placed, Problem> {
         currency: HOME_CURRENCY.to_owned(),
         card_token: purchase.card_token.clone(),
     };
+    payment.check()?;
     let payment_id = payments::record(&mut transaction, &payment, Some(order_no), &approval, "captured").await?;
     send_mail(&mut transaction, purchase.user_id, order_no, "Your order is on its way").await?;
     carts::empty(&mut transaction, purchase.cart_id).await?;

@@ -218,7 +218,8 @@ async fn set_state(connection: &mut SqliteConnection, id: i64, state: &str) -> R
     Ok(())
 }
 
-/// Releases what was held for too long, and forgets what was closed long ago. Every change of the stock begins with it, so that no sweeper need run.
+/// Releases what was held for too long, and forgets what was closed long ago. Every change of the stock begins with it,
+/// so that no sweeper need run.
 async fn expire(connection: &mut SqliteConnection, now: UnixMs) -> Result<(), Problem> {
     let lapsed: Vec<i64> =
         sqlx::query_scalar("SELECT id FROM reservations WHERE state = 'held' AND expires_at <= ? LIMIT 1000")

@@ -3,6 +3,7 @@
 
 pub mod schema;
 pub mod seed;
+pub mod escaped;
 pub mod problems;
 pub mod fields;
 pub mod shop;

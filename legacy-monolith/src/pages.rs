@@ -11,8 +11,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use estate_chassis::problem::Problem;
 
+use crate::escaped::Escaped;
 use crate::fields::Fields;
-use crate::pages::html::Escaped;
 use crate::shop::Shop;
 
 pub fn routes() -> Router<Shop> {

@@ -46,7 +46,8 @@ pub const TABLES: &str = "
     CREATE INDEX IF NOT EXISTS payments_by_order ON payments (order_no);
     CREATE TABLE IF NOT EXISTS orders (
         order_no INTEGER PRIMARY KEY CHECK (order_no BETWEEN 1 AND 9999999), -- above, the order service counts
-        user_id INTEGER NOT NULL REFERENCES users, status TEXT NOT NULL, currency TEXT NOT NULL, subtotal INTEGER NOT NULL, discount INTEGER NOT NULL,
+        user_id INTEGER NOT NULL REFERENCES users, status TEXT NOT NULL, currency TEXT NOT NULL,
+        subtotal INTEGER NOT NULL, discount INTEGER NOT NULL,
         tax INTEGER NOT NULL, total INTEGER NOT NULL, placed_at TEXT NOT NULL) STRICT;
     CREATE INDEX IF NOT EXISTS orders_by_user ON orders (user_id, order_no);
     CREATE INDEX IF NOT EXISTS orders_by_day ON orders (placed_at);

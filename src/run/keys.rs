@@ -115,13 +115,15 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 
 fn draw() -> Result<[u8; 32], KeysError> {
     let mut key = [0u8; 32];
-    getrandom::fill(&mut key).map_err(|error| KeysError::Random(error.into()))?;
+    getrandom::fill(&mut key).map_err(|error| KeysError::Random(io::Error::other(error.to_string())))?;
     Ok(key)
 }
 
 fn write(path: &Path, keys: &Keys) -> io::Result<()> {
     let hex = |key: &[u8; 32]| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let mut text = "# Signs overrides and hides values in stored divergences. The same on every replica; keep it secret.\n".to_owned();
+    let mut text =
+        "# Signs overrides and hides values in stored divergences. The same on every replica; keep it secret.\n"
+            .to_owned();
     for key in &keys.signing {
         text += &format!("signing {} {}\n", key.id, hex(&key.secret));
     }

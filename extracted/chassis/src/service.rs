@@ -3,20 +3,21 @@
 mod extract;
 
 use std::error::Error;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Router, serve};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 use tracing_subscriber::EnvFilter;
@@ -28,6 +29,8 @@ pub use extract::{ApiJson, ApiPath, ApiQuery};
 
 /// The largest request body, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Requests that run at the same time; more are answered 503.
+const IN_FLIGHT_MAX: usize = 1_024;
 /// Requests that are still running this long after the signal are dropped.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -64,9 +67,10 @@ pub enum ServeError {
 
 /// Logs go to stderr, at `info` unless `RUST_LOG` says otherwise.
 pub fn init_logs() {
+    let is_terminal = io::stderr().is_terminal();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // A second subscriber in one process (tests) is no reason to stop.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(io::stderr).try_init();
 }
 
 /// Serves until SIGTERM or SIGINT, then lets running requests end. Prints `NAME listening on http://ADDR` once ready.
@@ -149,7 +153,15 @@ fn dress(router: Router) -> Router {
         .fallback(|| async { Problem::no_such_path() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(IN_FLIGHT_MAX)), in_bounds))
         .layer(middleware::from_fn(in_span))
+}
+
+async fn in_bounds(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match places.try_acquire() {
+        Ok(_place) => next.run(request).await,
+        Err(_) => Problem::unavailable("too many requests are running").into_response(),
+    }
 }
 
 /// Opens the request's span, with the caller's trace where it gave a well-formed one; handlers find it as an extension.

@@ -27,9 +27,11 @@ pub struct Shop {
 impl Shop {
     /// `run` is a number that no earlier run had, e.g. the seconds since 1970.
     pub fn new(run: u64) -> Shop {
-        let mut skus: Vec<String> =
-            estate_chassis::dataset::catalogue::products().into_iter().map(|it| it.sku).collect();
-        Prng::new(run_free_seed()).shuffle(&mut skus);
+        let mut products = estate_chassis::dataset::catalogue::products();
+        Prng::new(run_free_seed()).shuffle(&mut products);
+        // What is no longer sold is hardly looked at.
+        products.sort_by_key(|product| !product.active);
+        let skus = products.into_iter().map(|product| product.sku).collect();
         let carts = u32::try_from(CARTS).unwrap_or(1);
         Shop { users: users(), by_rank: Zipf::new(400, 0.8), carts: Zipf::new(carts, 0.5), skus, run }
     }

@@ -11,6 +11,8 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{HeaderMap, Request, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -91,14 +93,15 @@ impl Connections {
     /// Sends and reads the whole answer. A kept connection that turns out to be closed before the request was written is
     /// replaced; what was written is never written again.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, SendError> {
-        tokio::time::timeout(ANSWER_MAX, self.exchange(request)).await.unwrap_or(Err(SendError::TimedOut))
+        timeout(ANSWER_MAX, self.exchange(request)).await.unwrap_or(Err(SendError::TimedOut))
     }
 
     /// Sends on a connection of its own and hangs up after `patience`. True if the answer had come by then.
     pub async fn send_and_leave(&self, request: Request<Full<Bytes>>, patience: Duration) -> Result<bool, SendError> {
-        let mut sender = self.connect().await?;
-        // Dropped with the future: the connection notices that nobody waits and closes the socket.
-        let outcome = tokio::time::timeout(patience, sender.send_request(request)).await;
+        let (mut sender, connection) = self.connect().await?;
+        let outcome = timeout(patience, sender.send_request(request)).await;
+        // Closes the socket, whatever the connection is waiting for.
+        connection.abort();
         Ok(outcome.is_ok())
     }
 
@@ -115,7 +118,7 @@ impl Connections {
                 },
             }
         }
-        let mut sender = self.connect().await?;
+        let (mut sender, _) = self.connect().await?;
         let response = sender.send_request(request).await.map_err(|source| SendError::Exchange { source })?;
         self.read(sender, response).await
     }
@@ -135,25 +138,50 @@ impl Connections {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, SendError> {
+    async fn connect(&self) -> Result<(SendRequest<Full<Bytes>>, AbortHandle), SendError> {
         let host = self.target.host.trim_start_matches('[').trim_end_matches(']');
         let connecting = TcpStream::connect((host, self.target.port));
-        let stream = tokio::time::timeout(CONNECT_MAX, connecting).await.map_err(|_| SendError::ConnectTimedOut)?;
+        let stream = timeout(CONNECT_MAX, connecting).await.map_err(|_| SendError::ConnectTimedOut)?;
         let stream = stream.map_err(|source| SendError::Connect { source })?;
         stream.set_nodelay(true).map_err(|source| SendError::Connect { source })?;
         let (sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|source| SendError::Exchange { source })?;
-        tokio::spawn(async move {
+        let connection = tokio::spawn(async move {
             // How the connection ended is told to whoever waits for an answer on it.
             let _ = connection.await;
         });
-        Ok(sender)
+        Ok((sender, connection.abort_handle()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn one_who_leaves_hangs_up() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
+        let target = format!("http://{}", listener.local_addr().expect("an address"));
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut request = Vec::new();
+            // Comes back only when the other side has closed.
+            stream.read_to_end(&mut request).await.expect("the end");
+            request
+        });
+        let connections = Connections::to(target.parse().expect("a target"));
+        let request = Request::get("/shop").body(Full::default()).expect("a request");
+
+        let has_come = connections.send_and_leave(request, Duration::from_millis(20)).await.expect("sent");
+
+        assert!(!has_come);
+        assert!(server.await.expect("served").starts_with(b"GET /shop HTTP/1.1"));
+    }
 
     #[test]
     fn a_target_is_a_bare_http_address() {

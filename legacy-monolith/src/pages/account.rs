@@ -11,11 +11,11 @@ use serde::Deserialize;
 
 use super::FormResult;
 use super::PageResult;
-use super::html::Escaped;
 use super::html::Money;
 use super::html::page;
 use super::see_other;
 use crate::checkout::orders;
+use crate::escaped::Escaped;
 use crate::fields::Fields;
 use crate::sessions;
 use crate::shop::Shop;
@@ -71,7 +71,8 @@ fn login_page(status: StatusCode, fault: &str) -> Response {
         "{note}<form method=\"post\" action=\"/login\">\
          <label>E-mail <input name=\"email\" type=\"email\" required autocomplete=\"username\"></label>\
          <label>Password <input name=\"password\" type=\"password\" required autocomplete=\"current-password\"></label>\
-         <button>Log in</button></form>"
+         <button>Log in</button></form>\
+         <p class=\"muted\">A demonstration: the password of <a href=\"/api/v1/users/7\">customer 7</a> is shop-7.</p>"
     );
     page(status, "Log in", None, &body)
 }

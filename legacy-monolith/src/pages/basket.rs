@@ -11,12 +11,12 @@ use serde::Deserialize;
 
 use super::FormResult;
 use super::PageResult;
-use super::html::Escaped;
 use super::html::Money;
 use super::html::page;
 use super::see_other;
 use crate::carts;
 use crate::carts::NewItem;
+use crate::escaped::Escaped;
 use crate::fields::Fields;
 use crate::sessions;
 use crate::shop::Shop;

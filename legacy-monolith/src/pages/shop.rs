@@ -13,11 +13,11 @@ use estate_chassis::problem::Problem;
 use estate_chassis::service::{ApiPath, ApiQuery};
 
 use super::PageResult;
-use super::html::Escaped;
 use super::html::Money;
 use super::html::page;
 use super::see_other;
 use crate::catalog;
+use crate::escaped::Escaped;
 use crate::sessions;
 use crate::shop::Shop;
 

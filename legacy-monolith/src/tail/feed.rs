@@ -12,7 +12,7 @@ use estate_chassis::problem::Problem;
 
 use super::Decimal;
 use crate::catalog::HOME_CURRENCY;
-use crate::pages::html::Escaped;
+use crate::escaped::Escaped;
 use crate::shop::Shop;
 
 pub(super) fn routes() -> Router<Shop> {

@@ -10,7 +10,7 @@ use estate_chassis::problem::Problem;
 
 use super::Decimal;
 use crate::checkout::orders;
-use crate::pages::html::Escaped;
+use crate::escaped::Escaped;
 use crate::shop::Shop;
 
 const NAMESPACE: &str = "urn:oldmill:orders:1";

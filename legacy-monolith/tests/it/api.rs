@@ -9,7 +9,7 @@ const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
 #[tokio::test]
 async fn the_same_data_are_there_after_a_restart_and_nothing_is_seeded_twice() {
-    let monolith = Monolith::start().await;
+    let monolith = Monolith::start_from_nothing().await;
     let user = monolith.get("/api/v1/users/1187").await.json();
     assert_eq!(monolith.count("SELECT count(*) FROM users").await, 5_000);
     assert_eq!(monolith.count("SELECT count(*) FROM users WHERE name IS NULL").await, 40);
@@ -216,4 +216,27 @@ async fn carts_that_nobody_came_back_for_are_forgotten_but_not_the_seeded_ones()
     assert_eq!(monolith.get("/api/v1/carts/100002/total").await.status, 200);
     assert_eq!(monolith.count("SELECT count(*) FROM carts WHERE id < 100000").await, 600);
     monolith.stop().await;
+}
+
+#[tokio::test]
+async fn two_monoliths_that_know_nothing_of_each_other_answer_alike() {
+    let sides = [Monolith::start_from_nothing().await, Monolith::start_from_nothing().await];
+
+    for path in [
+        "/api/v1/users/7",
+        "/api/v1/users/7/orders",
+        "/api/v1/orders/20000",
+        "/api/v1/inventory/SKU-1042",
+        "/products.xml",
+        "/admin/reports/daily.csv",
+        "/shop?page=3",
+        "/api/v1/carts/1042/total",
+    ] {
+        let [one, other] = [sides[0].get(path).await, sides[1].get(path).await];
+        assert_eq!((one.status.as_u16(), one.body), (200, other.body), "{path}");
+    }
+
+    for side in sides {
+        side.stop().await;
+    }
 }

@@ -12,6 +12,7 @@ use estate_chassis::store::Database;
 use legacy_monolith::{Bank, open, router};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 pub(crate) struct Monolith {
     running: Running,
@@ -19,8 +20,24 @@ pub(crate) struct Monolith {
     data: TempDir,
 }
 
+/// A freshly seeded database. Seeding takes most of a second without optimisation, and every test wants one.
+static SEEDED: OnceCell<Vec<u8>> = OnceCell::const_new();
+
+async fn seeded() -> Vec<u8> {
+    let data = Monolith::start_from_nothing().await.stop().await;
+    std::fs::read(data.path().join("legacy.db")).expect("a database")
+}
+
 impl Monolith {
     pub(crate) async fn start() -> Monolith {
+        let data = tempfile::tempdir().expect("a directory");
+        let seeded = SEEDED.get_or_init(seeded).await;
+        std::fs::write(data.path().join("legacy.db"), seeded).expect("a file");
+        Monolith::on(data).await
+    }
+
+    /// On a database that has to be seeded first.
+    pub(crate) async fn start_from_nothing() -> Monolith {
         Monolith::on(tempfile::tempdir().expect("a directory")).await
     }
 
