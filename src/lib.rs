@@ -5,6 +5,7 @@ pub mod config;
 pub mod live;
 pub mod proxy;
 pub mod run;
+pub mod shadow;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

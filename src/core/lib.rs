@@ -31,6 +31,10 @@ pub mod reload;
 pub mod schema;
 pub mod observation;
 pub mod fallback;
+pub mod shadow;
+pub mod json;
+pub mod compare;
+pub mod redact;
 
 #[cfg(test)]
 mod samples;
