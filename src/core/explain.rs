@@ -180,8 +180,7 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
     let Some((index, route)) = found else {
         return base;
     };
-    let fresh_id = "0".repeat(32);
-    let decision = decide(snapshot, index, route, facts, None, &fresh_id);
+    let decision = decide(snapshot, index, route, facts, None, || [b'0'; 32]);
     let weight = snapshot.state(index).map(|state| state.weight).unwrap_or_default();
     let is_drawn = decision.key == KeyOrigin::Fresh;
     let bucket = decision.bucket.filter(|_| !is_drawn).map(crate::split::Bucket::number);
