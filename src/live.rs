@@ -14,11 +14,14 @@ pub struct Published<A> {
     pub attached: A,
 }
 
+/// Makes what is attached to a snapshot, given what was attached to the one before.
+type Attach<A> = dyn Fn(&Arc<Snapshot>, Option<&A>) -> A + Send + Sync;
+
 /// The published snapshot. `A` is the data plane's own; everyone else uses it as [`Publish`].
 pub struct Live<A> {
     current: ArcSwap<Published<A>>,
     writers: Mutex<()>,
-    attach: Box<dyn Fn(&Arc<Snapshot>, Option<&A>) -> A + Send + Sync>,
+    attach: Box<Attach<A>>,
 }
 
 /// Reading and changing what is in force, for those who need not know what is attached.

@@ -11,6 +11,9 @@ use crate::split::{Bucket, choose_side};
 /// Name of the proxy's own cookie: 128 random bits as 32 hex digits.
 pub const STICKY_COOKIE: &str = "strangler_id";
 
+/// An id drawn for a caller: 128 random bits as 32 lower-case hex digits.
+pub type FreshId = [u8; 32];
+
 /// Why a request is on its side; label of `strangler_decisions_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -53,19 +56,14 @@ pub struct Decision {
     pub bucket: Option<Bucket>,
     /// Where the caller's key was found.
     pub key: KeyOrigin,
-    /// Whether the proxy's own cookie is to be set on the answer.
-    pub issues_cookie: bool,
+    /// The value of the proxy's own cookie, when it is to be set on the answer.
+    pub cookie: Option<FreshId>,
 }
 
 impl Decision {
     /// Of a request that no route covers.
-    pub const FALL_THROUGH: Decision = Decision {
-        side: Side::Legacy,
-        reason: Reason::FallThrough,
-        bucket: None,
-        key: KeyOrigin::None,
-        issues_cookie: false,
-    };
+    pub const FALL_THROUGH: Decision =
+        Decision { side: Side::Legacy, reason: Reason::FallThrough, bucket: None, key: KeyOrigin::None, cookie: None };
 }
 
 /// Where a caller's key was found.
@@ -83,33 +81,37 @@ pub enum KeyOrigin {
 
 /// Decides for a request of the route at `index`.
 ///
-/// `forced` is what a rightly signed override says, `fresh_id` an id drawn for this request in case the caller has no key.
+/// `forced` is what a rightly signed override says; `draw` draws an id for a caller without a key and is asked for at most one.
 pub fn decide(
     snapshot: &Snapshot,
     index: usize,
     route: &Arc<Route>,
     facts: &RequestFacts<'_>,
     forced: Option<Side>,
-    fresh_id: &str,
+    draw: impl FnOnce() -> FreshId,
 ) -> Decision {
     let Some(state) = snapshot.state(index) else {
         return Decision::FALL_THROUGH;
     };
     let weight = state.weight;
-    let (key, origin) = caller_key(route, facts).unwrap_or((fresh_id.as_bytes(), KeyOrigin::Fresh));
-    let bucket = Bucket::of(&route.salt, key);
-    let has_own_cookie = route.sticky_on.is_empty();
-    let issues_cookie = has_own_cookie && origin == KeyOrigin::Fresh && weight.is_split() && !state.killed;
-    let decided = |side, reason| Decision { side, reason, bucket: Some(bucket), key: origin, issues_cookie };
+    let (bucket, origin, fresh) = if let Some((key, origin)) = caller_key(route, facts) {
+        (Bucket::of(&route.salt, key), origin, None)
+    } else {
+        let id = draw();
+        (Bucket::of(&route.salt, &id), KeyOrigin::Fresh, Some(id))
+    };
+    // A cookie only where it decides something: on routes that split users by it.
+    let cookie = fresh.filter(|_| route.sticky_on.is_empty() && weight.is_split() && route.locate.is_none());
+    let decided = |side, reason| Decision { side, reason, bucket: Some(bucket), key: origin, cookie };
     // A kill is an emergency: it outranks even a tester's wish.
     if state.killed {
         return decided(Side::Legacy, Reason::Killed);
     }
     if let Some(side) = forced {
-        return Decision { issues_cookie: false, ..decided(side, Reason::Forced) };
+        return Decision { cookie: None, ..decided(side, Reason::Forced) };
     }
     if let Some(locate) = &route.locate {
-        return Decision { issues_cookie: false, ..decided(located(locate, route, facts.path), Reason::Located) };
+        return Decision { cookie: None, ..decided(located(locate, route, facts.path), Reason::Located) };
     }
     decided(choose_side(bucket, weight), Reason::Weight)
 }
@@ -122,18 +124,117 @@ pub fn caller_key<'a>(route: &Route, facts: &RequestFacts<'a>) -> Option<(&'a [u
             facts.cookie(STICKY_COOKIE).filter(|value| value.len() == 32 && value.iter().all(u8::is_ascii_hexdigit));
         return own.map(|value| (value, KeyOrigin::OwnCookie));
     }
-    let found = route.sticky_on.iter().enumerate().find_map(|(place, source)| {
+    route.sticky_on.iter().enumerate().find_map(|(place, source)| {
         let value = match source {
             KeySource::Header(name) => facts.header(name),
             KeySource::Cookie(name) => facts.cookie(name),
         };
         value.filter(|value| !value.is_empty()).map(|value| (value, KeyOrigin::StickyOn(place)))
-    });
-    found
+    })
 }
 
 fn located(locate: &Locate, route: &Route, path: &str) -> Side {
     let value = route.conditions.path.capture(path, &locate.param).and_then(|text| text.parse::<u64>().ok());
     let rule = value.and_then(|value| locate.rules.iter().find(|rule| (rule.min..=rule.max).contains(&value)));
     rule.map_or(locate.otherwise, |rule| rule.to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::LocateRule;
+    use crate::runtime::RuntimeState;
+    use crate::samples;
+    use crate::weight::Weight;
+    use http::{HeaderMap, Method};
+    use proptest::prelude::*;
+
+    const FRESH: FreshId = *b"0123456789abcdef0123456789abcdef";
+
+    fn ask(route: Route, killed: bool, headers: &[(&'static str, &str)], path: &str, forced: Option<Side>) -> Decision {
+        let (mut snapshot, _) = Snapshot::new(samples::table(vec![route]), &RuntimeState::default());
+        snapshot.states[0].killed = killed;
+        let route = Arc::clone(&snapshot.table().routes()[0]);
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        let facts = RequestFacts { method: &Method::GET, host: "shop", path, query: "", headers: &map };
+        decide(&snapshot, 0, &route, &facts, forced, || FRESH)
+    }
+
+    fn weighted(weight: &str) -> Route {
+        Route { weight: weight.parse().unwrap(), ..samples::route("r", "/r/{id}") }
+    }
+
+    #[test]
+    fn a_caller_without_a_key_gets_an_id_on_a_split_route_only() {
+        let split = ask(weighted("50%"), false, &[], "/r/1", None);
+        assert_eq!((split.key, split.cookie), (KeyOrigin::Fresh, Some(FRESH)));
+        assert_eq!(split.bucket, Some(Bucket::of("r", &FRESH)));
+        for weight in ["0%", "100%"] {
+            assert_eq!(ask(weighted(weight), false, &[], "/r/1", None).cookie, None, "{weight}");
+        }
+        assert_eq!(ask(weighted("50%"), true, &[], "/r/1", None).side, Side::Legacy);
+    }
+
+    #[test]
+    fn the_own_cookie_is_believed_only_in_the_shape_we_give_it() {
+        let cookie = format!("a=b; {STICKY_COOKIE}={}", "ab".repeat(16));
+        let known = ask(weighted("50%"), false, &[("cookie", &cookie)], "/r/1", None);
+        assert_eq!((known.key, known.cookie), (KeyOrigin::OwnCookie, None));
+        assert_eq!(known.bucket, Some(Bucket::of("r", "ab".repeat(16).as_bytes())));
+        let odd = ask(weighted("50%"), false, &[("cookie", "strangler_id=1")], "/r/1", None);
+        assert_eq!((odd.key, odd.cookie), (KeyOrigin::Fresh, Some(FRESH)));
+    }
+
+    #[test]
+    fn the_first_source_that_is_there_is_the_key() {
+        let mut route = weighted("50%");
+        let header = KeySource::Header(http::HeaderName::from_static("x-user-id"));
+        route.sticky_on = Arc::new([header, KeySource::Cookie("SHOPSID".into())]);
+        let ask = |headers: &[(&'static str, &str)]| ask(route.clone(), false, headers, "/r/1", None);
+        let both = ask(&[("x-user-id", "7"), ("cookie", "SHOPSID=s")]);
+        assert_eq!((both.key, both.bucket), (KeyOrigin::StickyOn(0), Some(Bucket::of("r", b"7"))));
+        let cookie = ask(&[("x-user-id", ""), ("cookie", "SHOPSID=s")]);
+        assert_eq!((cookie.key, cookie.bucket), (KeyOrigin::StickyOn(1), Some(Bucket::of("r", b"s"))));
+        let none = ask(&[]);
+        assert_eq!((none.key, none.cookie), (KeyOrigin::Fresh, None));
+    }
+
+    #[test]
+    fn a_kill_outranks_an_override_and_that_data_and_that_the_weight() {
+        let mut route = weighted("100%");
+        let rules = vec![LocateRule { min: 10_000_000, max: u64::MAX, to: Side::Extracted }];
+        route.locate = Some(Locate { param: "id".into(), rules, otherwise: Side::Legacy });
+        let decided = |killed, path, forced| {
+            let decision = ask(route.clone(), killed, &[], path, forced);
+            (decision.side, decision.reason)
+        };
+        assert_eq!(decided(true, "/r/10000001", Some(Side::Extracted)), (Side::Legacy, Reason::Killed));
+        assert_eq!(decided(false, "/r/10000001", Some(Side::Legacy)), (Side::Legacy, Reason::Forced));
+        assert_eq!(decided(false, "/r/10000001", None), (Side::Extracted, Reason::Located));
+        assert_eq!(decided(false, "/r/9999999", None), (Side::Legacy, Reason::Located));
+        assert_eq!(decided(false, "/r/none", None), (Side::Legacy, Reason::Located));
+        route.locate = None;
+        let decision = ask(route.clone(), false, &[], "/r/1", None);
+        assert_eq!((decision.side, decision.reason), (Side::Extracted, Reason::Weight));
+    }
+
+    proptest! {
+        #[test]
+        fn equal_weights_of_a_journey_move_together_and_unequal_ones_nest(user in "[a-z0-9]{1,12}", low in 0u16..=10_000, high in 0u16..=10_000) {
+            let (low, high) = (low.min(high), low.max(high));
+            let on = |name: &str, points| {
+                let header = KeySource::Header(http::HeaderName::from_static("x-user-id"));
+                let weight = Weight::from_basis_points(points).unwrap();
+                let route = Route { salt: "journey".into(), sticky_on: Arc::new([header]), weight, ..samples::route(name, "/r/{id}") };
+                ask(route, false, &[("x-user-id", &user)], "/r/1", None).side
+            };
+            prop_assert_eq!(on("one", low), on("other", low));
+            if on("one", low) == Side::Extracted {
+                prop_assert_eq!(on("other", high), Side::Extracted);
+            }
+        }
+    }
 }

@@ -50,7 +50,7 @@ pub enum NextMove {
 }
 
 /// Whether the try may be repeated on the same side.
-fn may_retry(retry: &Retry, method: &Method, failed: &FailedTry) -> bool {
+fn may_retry(retry: Retry, method: &Method, failed: &FailedTry) -> bool {
     let may_resend = failed.sent == Sent::Nothing || is_safe(method);
     if !may_resend || !failed.is_replayable || !failed.has_time {
         return false;
@@ -86,13 +86,7 @@ fn may_fall_back(route: &Route, policy: &FallbackPolicy, method: &Method, failed
 }
 
 /// After a failed try on `side`. `route` is `None` for what falls through.
-pub fn after_failure(
-    side: Side,
-    route: Option<&Route>,
-    retry: &Retry,
-    method: &Method,
-    failed: &FailedTry,
-) -> NextMove {
+pub fn after_failure(side: Side, route: Option<&Route>, retry: Retry, method: &Method, failed: &FailedTry) -> NextMove {
     if may_retry(retry, method, failed) {
         return NextMove::Retry;
     }
@@ -100,5 +94,115 @@ pub fn after_failure(
     match (side, fallback) {
         (Side::Extracted, Some((route, policy))) if may_fall_back(route, policy, method, failed) => NextMove::TryLegacy,
         (Side::Extracted | Side::Legacy, _) => NextMove::Answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Data;
+    use crate::samples;
+    use proptest::prelude::*;
+
+    const FAILED: FailedTry = FailedTry {
+        failure: Failure::Connect,
+        sent: Sent::Nothing,
+        was_pooled: false,
+        tries: 2,
+        is_replayable: true,
+        has_budget: true,
+        has_time: true,
+    };
+
+    fn on_extracted(method: &Method, failed: &FailedTry) -> NextMove {
+        after_failure(Side::Extracted, Some(&samples::route("r", "/r")), Retry::default(), method, failed)
+    }
+
+    #[test]
+    fn a_failed_connection_is_tried_again_and_then_falls_back() {
+        let first = FailedTry { tries: 1, ..FAILED };
+        assert_eq!(on_extracted(&Method::POST, &first), NextMove::Retry);
+        assert_eq!(on_extracted(&Method::POST, &FAILED), NextMove::TryLegacy);
+        assert_eq!(on_extracted(&Method::POST, &FailedTry { has_budget: false, ..first }), NextMove::TryLegacy);
+        assert_eq!(on_extracted(&Method::POST, &FailedTry { has_time: false, ..FAILED }), NextMove::Answer);
+    }
+
+    #[test]
+    fn a_dead_pooled_connection_is_replaced_once_without_a_budget() {
+        let dead = FailedTry {
+            failure: Failure::Reset,
+            was_pooled: true,
+            tries: 1,
+            has_budget: false,
+            sent: Sent::Maybe,
+            ..FAILED
+        };
+        assert_eq!(on_extracted(&Method::GET, &dead), NextMove::Retry);
+        assert_eq!(on_extracted(&Method::POST, &dead), NextMove::Answer);
+        assert_eq!(on_extracted(&Method::POST, &FailedTry { sent: Sent::Nothing, ..dead }), NextMove::Retry);
+        assert_eq!(on_extracted(&Method::GET, &FailedTry { tries: 2, ..dead }), NextMove::TryLegacy);
+    }
+
+    #[test]
+    fn a_5xx_falls_back_for_safe_requests_only() {
+        let failed = FailedTry { failure: Failure::Status(503), sent: Sent::Maybe, ..FAILED };
+        assert_eq!(on_extracted(&Method::GET, &failed), NextMove::TryLegacy);
+        assert_eq!(on_extracted(&Method::POST, &failed), NextMove::Answer);
+        assert_eq!(on_extracted(&Method::DELETE, &failed), NextMove::Answer);
+    }
+
+    #[test]
+    fn data_that_extracted_owns_never_goes_back_by_itself() {
+        let mut route = samples::route("r", "/r");
+        route.data = Data::Extracted;
+        let retry = Retry::default();
+        assert_eq!(after_failure(Side::Extracted, Some(&route), retry, &Method::GET, &FAILED), NextMove::Answer);
+    }
+
+    #[test]
+    fn legacy_has_nothing_to_fall_back_to() {
+        let route = samples::route("r", "/r");
+        assert_eq!(
+            after_failure(Side::Legacy, Some(&route), Retry::default(), &Method::GET, &FAILED),
+            NextMove::Answer
+        );
+        assert_eq!(after_failure(Side::Legacy, None, Retry::default(), &Method::GET, &FAILED), NextMove::Answer);
+    }
+
+    fn failures() -> impl Strategy<Value = Failure> {
+        prop_oneof![
+            Just(Failure::Connect),
+            Just(Failure::ConnectTimeout),
+            Just(Failure::Timeout),
+            Just(Failure::Reset),
+            Just(Failure::Garbage),
+            Just(Failure::Truncated),
+            Just(Failure::Full),
+            (500u16..600).prop_map(Failure::Status),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_with_side_effects_is_never_sent_twice(
+            failure in failures(),
+            was_pooled: bool, tries in 1u8..4, is_replayable: bool, has_budget: bool, has_time: bool, is_extracted: bool,
+            method in prop_oneof![Just(Method::POST), Just(Method::PUT), Just(Method::PATCH), Just(Method::DELETE)],
+        ) {
+            let failed = FailedTry { failure, sent: Sent::Maybe, was_pooled, tries, is_replayable, has_budget, has_time };
+            let side = if is_extracted { Side::Extracted } else { Side::Legacy };
+            let route = samples::route("r", "/r");
+            prop_assert_eq!(after_failure(side, Some(&route), Retry::default(), &method, &failed), NextMove::Answer);
+        }
+
+        #[test]
+        fn tries_have_an_end(failure in failures(), was_pooled: bool, sent_maybe: bool, times in 0u8..=5) {
+            let sent = if sent_maybe { Sent::Maybe } else { Sent::Nothing };
+            let retry = Retry { times, ..Retry::default() };
+            let tries = times.max(1) + 1;
+            let failed = FailedTry { failure, sent, was_pooled, tries, is_replayable: true, has_budget: true, has_time: true };
+            let route = samples::route("r", "/r");
+            prop_assert_ne!(after_failure(Side::Extracted, Some(&route), retry, &Method::GET, &failed), NextMove::Retry);
+        }
     }
 }

@@ -9,16 +9,30 @@ pub mod weight;
 pub mod side;
 pub mod template;
 pub mod route;
+pub mod cidr;
+pub mod caching;
+pub mod door;
 pub mod facts;
 pub mod matching;
+pub mod tree;
+pub mod fault;
+pub mod limits;
+pub mod raw;
 pub mod table;
-#[cfg(any(test, feature = "fixture"))]
-pub mod fixture;
 pub mod runtime;
 pub mod snapshot;
 pub mod override_token;
 pub mod split;
 pub mod decide;
 pub mod explain;
+pub mod reload;
+pub mod schema;
 pub mod observation;
 pub mod fallback;
+
+#[cfg(any(test, feature = "fixture"))]
+#[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]
+mod samples;
+#[cfg(any(test, feature = "fixture"))]
+#[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]
+pub mod fixture;

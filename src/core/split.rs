@@ -24,22 +24,19 @@ impl Bucket {
         // The usual key is short: one pass over a copy on the stack is faster than the streaming hash's set-up.
         let mut joined = [0u8; 240];
         let length = salt.len() + 1 + key.len();
-        let hash = match joined.get_mut(..length) {
-            Some(room) => {
-                let (head, tail) = room.split_at_mut(salt.len());
-                head.copy_from_slice(salt.as_bytes());
-                if let Some((_, tail)) = tail.split_first_mut() {
-                    tail.copy_from_slice(key);
-                }
-                xxh3_64(room)
+        let hash = if let Some(room) = joined.get_mut(..length) {
+            let (head, tail) = room.split_at_mut(salt.len());
+            head.copy_from_slice(salt.as_bytes());
+            if let Some((_, tail)) = tail.split_first_mut() {
+                tail.copy_from_slice(key);
             }
-            None => {
-                let mut hasher = Xxh3::new();
-                hasher.update(salt.as_bytes());
-                hasher.update(&[0]);
-                hasher.update(key);
-                hasher.digest()
-            }
+            xxh3_64(room)
+        } else {
+            let mut hasher = Xxh3::new();
+            hasher.update(salt.as_bytes());
+            hasher.update(&[0]);
+            hasher.update(key);
+            hasher.digest()
         };
         Bucket(u16::try_from(hash % u64::from(BUCKETS)).unwrap_or_default())
     }

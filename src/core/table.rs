@@ -1,16 +1,21 @@
 //! The routing table: everything `routes.yaml` says, once it is known to be right.
 
+mod build;
+mod upstreams;
+mod warnings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use crate::facts::RequestFacts;
+use crate::fault::Fault;
 use crate::matching::Matcher;
-use crate::name::{RouteName, UpstreamName};
-use crate::route::{Route, Upstream};
+use crate::name::{JourneyName, RouteName, UpstreamName};
+use crate::raw::RawConfig;
+use crate::route::{KeySource, Route, Upstream};
 
-/// Most routes of a table.
-pub const ROUTES_MAX: usize = 100_000;
+pub use crate::limits::ROUTES_MAX;
 
 /// Content hash of a routes file: the first 12 hex digits of its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,9 +50,36 @@ pub struct RoutingTable {
     pub(crate) routes: Vec<Arc<Route>>,
     pub(crate) removed: BTreeSet<RouteName>,
     pub(crate) matcher: Matcher,
+    pub(crate) journeys: BTreeMap<JourneyName, Journey>,
+    /// By route index: which keys were written. The guard against half-written files asks for it.
+    pub(crate) written: Vec<Written>,
+}
+
+/// Routes that share one assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journey {
+    /// What is hashed before the key.
+    pub salt: Arc<str>,
+    /// Where the key is looked for.
+    pub sticky_on: Arc<[KeySource]>,
+    /// Whether `salt` was written.
+    pub(crate) is_salt_written: bool,
+}
+
+/// Keys of a route whose absence moves users, and whether they were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) weight: bool,
+    pub(crate) data: bool,
+    pub(crate) match_keys: [bool; 5],
 }
 
 impl RoutingTable {
+    /// The only way to a table: everything that is wrong is said at once, and then there is none. Warnings come with a table.
+    pub fn parse(raw: RawConfig, revision: Revision) -> (Option<RoutingTable>, Vec<Fault>) {
+        build::build(raw, revision)
+    }
+
     /// Content hash of the file.
     pub fn revision(&self) -> &Revision {
         &self.revision
@@ -66,6 +98,11 @@ impl RoutingTable {
     /// In the order of the file; a position here is a route's index everywhere.
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
+    }
+
+    /// Every journey.
+    pub fn journeys(&self) -> &BTreeMap<JourneyName, Journey> {
+        &self.journeys
     }
 
     /// Names taken out on purpose.

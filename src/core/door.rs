@@ -1,0 +1,331 @@
+//! What is let in: a request's framing, target and host, before anything is decided.
+//!
+//! The HTTP library parses; here stands what it lets through and a strict origin would not. Sections are of RFC 9112 unless
+//! named otherwise.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
+
+use crate::template::{PathError, normal_path};
+
+/// Longest request target, in bytes.
+pub const TARGET_BYTES_MAX: usize = 8 << 10;
+
+/// Longest single field, in bytes.
+pub const FIELD_BYTES_MAX: usize = 16 << 10;
+
+/// All fields together, in bytes.
+pub const FIELDS_BYTES_MAX: usize = 64 << 10;
+
+/// A request that may be looked at.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Admitted<'a> {
+    /// Host without port, lower-case.
+    pub host: Cow<'a, str>,
+    /// What is forwarded as `Host`.
+    pub authority: &'a str,
+    /// The path in its one spelling.
+    pub path: Cow<'a, str>,
+    /// What stands behind `?`, without it.
+    pub query: &'a str,
+}
+
+/// Why a request is refused; `Display` is for the client and tells nothing of the inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// §6.1, §6.3.
+    #[error("the message's length is not told in exactly one way")]
+    Framing,
+    /// §3.2: none, two, or not of the form host[:port].
+    #[error("the request needs exactly one valid Host")]
+    Host,
+    /// §3.2.
+    #[error("the request's target is not a path")]
+    Target,
+    /// RFC 3986 §5.2.4 is the client's work: a dot segment here means to pass a route by.
+    #[error("`.` and `..` segments are not accepted")]
+    DotSegment,
+    /// RFC 9110 §9.3.6, §9.3.8.
+    #[error("the method is not accepted")]
+    Method,
+    /// §3.
+    #[error("the request's target is too long")]
+    TargetTooLong,
+    /// RFC 6585 §5.
+    #[error("the request's fields are too large")]
+    FieldsTooLarge,
+    /// RFC 9110 §10.1.1.
+    #[error("the expectation cannot be met")]
+    Expectation,
+    /// RFC 9110 §7.6.1: a field that others rely on is named as hop-by-hop.
+    #[error("`Connection` names a field that must reach the origin")]
+    ConnectionOption,
+    /// The route takes smaller bodies only.
+    #[error("the request's body is too large")]
+    BodyTooLarge,
+}
+
+impl Refusal {
+    /// The status that says so.
+    pub const fn status(self) -> u16 {
+        match self {
+            Refusal::Framing | Refusal::Host | Refusal::Target | Refusal::DotSegment | Refusal::ConnectionOption => 400,
+            Refusal::Method => 405,
+            Refusal::BodyTooLarge => 413,
+            Refusal::TargetTooLong => 414,
+            Refusal::Expectation => 417,
+            Refusal::FieldsTooLarge => 431,
+        }
+    }
+
+    /// As written in `strangler-error` and in the `reason` label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Framing => "bad_framing",
+            Refusal::Host => "bad_host",
+            Refusal::Target => "bad_target",
+            Refusal::DotSegment => "dot_segment",
+            Refusal::Method => "method_not_accepted",
+            Refusal::TargetTooLong => "target_too_long",
+            Refusal::FieldsTooLarge => "fields_too_large",
+            Refusal::Expectation => "expectation",
+            Refusal::ConnectionOption => "bad_connection_option",
+            Refusal::BodyTooLarge => "body_too_large",
+        }
+    }
+
+    /// Whether the connection may not be used again: after a doubt about framing nothing that follows can be believed.
+    pub const fn closes(self) -> bool {
+        !matches!(self, Refusal::Method | Refusal::DotSegment | Refusal::Expectation)
+    }
+}
+
+/// Lets a request in, or says why not.
+pub fn admit<'a>(
+    method: &Method,
+    uri: &'a Uri,
+    version: Version,
+    headers: &'a HeaderMap,
+) -> Result<Admitted<'a>, Refusal> {
+    check_framing(version, headers)?;
+    check_sizes(uri, headers)?;
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Method);
+    }
+    let named = one_host(headers)?;
+    // Absolute form: the target's authority counts (§3.2.2), and must be one we could have been asked for.
+    let authority = match (uri.scheme_str(), uri.authority()) {
+        (None, None) => named,
+        (Some("http"), Some(authority)) => authority.as_str(),
+        (_, _) => return Err(Refusal::Target),
+    };
+    let host = host_of(authority).ok_or(Refusal::Host)?;
+    if uri.path_and_query().is_some_and(|target| target.as_str().contains('#')) {
+        return Err(Refusal::Target);
+    }
+    let path = normal_path(uri.path()).map_err(|error| match error {
+        PathError::NotOrigin | PathError::BadEscape => Refusal::Target,
+        PathError::DotSegment => Refusal::DotSegment,
+    })?;
+    let expects_more = |value: &http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(header::EXPECT).iter().any(expects_more) {
+        return Err(Refusal::Expectation);
+    }
+    Ok(Admitted { host, authority, path, query: uri.query().unwrap_or_default() })
+}
+
+fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let is_chunked_once = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if !is_chunked_once || headers.contains_key(header::CONTENT_LENGTH) || version == Version::HTTP_10 {
+            return Err(Refusal::Framing);
+        }
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        let is_number = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
+        if !is_number || lengths.next().is_some() {
+            return Err(Refusal::Framing);
+        }
+    }
+    Ok(())
+}
+
+fn check_sizes(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    if uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
+        return Err(Refusal::TargetTooLong);
+    }
+    let mut all = 0;
+    for (name, value) in headers {
+        let field = name.as_str().len() + value.len();
+        all += field + 4;
+        if field > FIELD_BYTES_MAX || all > FIELDS_BYTES_MAX {
+            return Err(Refusal::FieldsTooLarge);
+        }
+    }
+    Ok(())
+}
+
+fn one_host(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().map_err(|_| Refusal::Host),
+        (_, _) => Err(Refusal::Host),
+    }
+}
+
+/// The host of `host[:port]`, lower-case and without a trailing dot; `None` when it is not of that form (RFC 3986 §3.2.2).
+pub fn host_of(authority: &str) -> Option<Cow<'_, str>> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, after) = rest.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            let host = authority.get(..address.len() + 2)?;
+            (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
+        }
+        None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
+    };
+    let is_port =
+        |port: &str| port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    let is_name =
+        host.starts_with('[') || host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    if host.is_empty() || host.len() > 255 || !is_name || !port.is_none_or(is_port) {
+        return None;
+    }
+    let host = host.strip_suffix('.').filter(|host| !host.is_empty()).unwrap_or(host);
+    let has_upper = host.bytes().any(|b| b.is_ascii_uppercase());
+    Some(if has_upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
+}
+
+/// Fields that belong to one connection (RFC 9110 §7.6.1).
+pub const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+];
+
+/// Fields that a client may not have taken out by naming them in `Connection` (CVE-2022-31813).
+fn must_reach(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "authorization"
+            | "cookie"
+            | "content-length"
+            | "content-type"
+            | "forwarded"
+            | "via"
+            | "x-real-ip"
+            | "set-cookie"
+    ) || name.starts_with("x-forwarded-")
+        || name.starts_with("strangler-")
+}
+
+/// Names that `Connection` nominates beyond the usual ones.
+///
+/// # Errors
+/// When it nominates a field that others rely on, or more than 32.
+pub fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Refusal> {
+    let mut found = Vec::new();
+    for line in headers.get_all(header::CONNECTION) {
+        for option in line.as_bytes().split(|b| *b == b',') {
+            let option = option.trim_ascii();
+            if option.is_empty() || option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive")
+            {
+                continue;
+            }
+            let Ok(name) = HeaderName::from_bytes(option) else {
+                return Err(Refusal::ConnectionOption);
+            };
+            if must_reach(name.as_str()) || found.len() == 32 {
+                return Err(Refusal::ConnectionOption);
+            }
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Checked = Result<(String, String), Refusal>;
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+
+    fn check(method: &str, uri: &str, version: Version, fields: Fields<'_>) -> Checked {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        let uri: Uri = uri.parse().unwrap();
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        admit(&method, &uri, version, &headers).map(|in_| (in_.host.into_owned(), in_.path.into_owned()))
+    }
+
+    #[test]
+    fn a_request_is_let_in_or_refused_with_its_reason() {
+        let host = ("host", "Shop.Example.com:8080");
+        let ok = |host: &str, path: &str| Ok((host.to_owned(), path.to_owned()));
+        let cases: &[(&str, &str, Fields<'_>, Checked)] = &[
+            ("GET", "/a%7Eb?x=1", &[host], ok("shop.example.com", "/a~b")),
+            ("GET", "http://other/x", &[host], ok("other", "/x")),
+            ("GET", "https://other/x", &[host], Err(Refusal::Target)),
+            ("GET", "http://user@other/x", &[host], Err(Refusal::Host)),
+            ("GET", "/", &[], Err(Refusal::Host)),
+            ("GET", "/", &[host, host], Err(Refusal::Host)),
+            ("GET", "/", &[("host", "a b")], Err(Refusal::Host)),
+            ("GET", "/", &[("host", "a@b")], Err(Refusal::Host)),
+            ("GET", "/", &[("host", "a:99999")], Err(Refusal::Host)),
+            ("GET", "/", &[("host", "a:8o")], Err(Refusal::Host)),
+            ("GET", "/", &[("host", "[::1")], Err(Refusal::Host)),
+            ("GET", "/", &[("host", "a,b")], Err(Refusal::Host)),
+            ("GET", "/", &[("host", "[::1]:80")], ok("[::1]", "/")),
+            ("TRACE", "/", &[host], Err(Refusal::Method)),
+            ("GET", "*", &[host], Err(Refusal::Target)),
+            ("GET", "/../x", &[host], Err(Refusal::DotSegment)),
+            ("GET", "/%2e%2e/x", &[host], Err(Refusal::DotSegment)),
+            ("POST", "/", &[host, ("transfer-encoding", "chunked"), ("content-length", "3")], Err(Refusal::Framing)),
+            ("POST", "/", &[host, ("transfer-encoding", "gzip, chunked")], Err(Refusal::Framing)),
+            (
+                "POST",
+                "/",
+                &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                Err(Refusal::Framing),
+            ),
+            ("POST", "/", &[host, ("content-length", "+5")], Err(Refusal::Framing)),
+            ("POST", "/", &[host, ("content-length", "5"), ("content-length", "5")], Err(Refusal::Framing)),
+            ("POST", "/", &[host, ("expect", "100-continue")], ok("shop.example.com", "/")),
+            ("POST", "/", &[host, ("expect", "tea")], Err(Refusal::Expectation)),
+        ];
+        for (method, uri, fields, expect) in cases {
+            assert_eq!(&check(method, uri, Version::HTTP_11, fields), expect, "{method} {uri} {fields:?}");
+        }
+        let chunked_in_1_0 = check("POST", "/", Version::HTTP_10, &[host, ("transfer-encoding", "chunked")]);
+        assert_eq!(chunked_in_1_0, Err(Refusal::Framing));
+        let long = format!("/{}", "a".repeat(TARGET_BYTES_MAX));
+        assert_eq!(check("GET", &long, Version::HTTP_11, &[host]), Err(Refusal::TargetTooLong));
+        let big = "v".repeat(FIELD_BYTES_MAX);
+        assert_eq!(check("GET", "/", Version::HTTP_11, &[host, ("x", &big)]), Err(Refusal::FieldsTooLarge));
+    }
+
+    #[test]
+    fn connection_cannot_take_out_what_others_rely_on() {
+        let nominate = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append("connection", value.parse().unwrap());
+            nominated(&headers)
+        };
+        assert_eq!(nominate("keep-alive, X-Own"), Ok(vec![HeaderName::from_static("x-own")]));
+        assert_eq!(nominate("close, X-Forwarded-For"), Err(Refusal::ConnectionOption));
+        assert_eq!(nominate("Authorization"), Err(Refusal::ConnectionOption));
+        assert_eq!(nominate(&"a,".repeat(33)), Err(Refusal::ConnectionOption));
+    }
+}

@@ -1,0 +1,22 @@
+//! The bounds of a routes file. A table without them is a promise nobody can keep.
+
+/// Most routes.
+pub const ROUTES_MAX: usize = 100_000;
+/// Most upstreams, those written as a URL included.
+pub const UPSTREAMS_MAX: usize = 10_000;
+/// Most endpoints of an upstream.
+pub const ENDPOINTS_MAX: usize = 256;
+/// Most journeys.
+pub const JOURNEYS_MAX: usize = 10_000;
+/// Most names under `removed:`.
+pub const REMOVED_MAX: usize = 100_000;
+/// Most places where a journey looks for a key.
+pub const STICKY_MAX: usize = 8;
+/// Most conditions of one kind, methods, edits of headers: what is looked at on every request.
+pub const PER_REQUEST_MAX: usize = 32;
+/// Most comparison rules of a route, and most pointers of a list.
+pub const RULES_MAX: usize = 1_000;
+/// Largest request body that may be allowed: 1 TiB.
+pub const BODY_BYTES_MAX: u64 = 1 << 40;
+/// Largest body that may be held in memory for a second try, a copy or a comparison: 64 MiB.
+pub const HELD_BYTES_MAX: u64 = 64 << 20;

@@ -1,0 +1,153 @@
+//! `routes.yaml` as it was written: each value read, each fault collected, nothing decided.
+//!
+//! Nothing may use what is here before [`RoutingTable::parse`](crate::table::RoutingTable::parse) has.
+
+pub mod keys;
+mod compare;
+mod conditions;
+mod leaf;
+mod policy;
+mod route;
+mod upstream;
+mod walk;
+
+use crate::fault::{Fault, Faults};
+use crate::limits::{JOURNEYS_MAX, REMOVED_MAX, ROUTES_MAX, STICKY_MAX, UPSTREAMS_MAX};
+use crate::name::JourneyName;
+use crate::name::RouteName;
+use crate::name::UpstreamName;
+use crate::route::KeySource;
+use crate::tree::Node;
+use crate::tree::Span;
+
+pub(crate) use compare::RawCompare;
+pub use leaf::Target;
+pub(crate) use policy::{RawFallback, RawShadow, Short};
+pub(crate) use route::RawRoute;
+pub(crate) use upstream::{RawUpstream, Unnamed};
+pub use walk::Spanned;
+
+use walk::Reader;
+
+/// The file as it was written.
+#[derive(Debug, Default)]
+pub struct RawConfig {
+    pub(crate) faults: Faults,
+    pub(crate) upstreams: Vec<RawUpstream>,
+    pub(crate) legacy: Option<Spanned<Target>>,
+    pub(crate) journeys: Vec<RawJourney>,
+    pub(crate) defaults: RawDefaults,
+    pub(crate) removed: Vec<Spanned<RouteName>>,
+    pub(crate) routes: Vec<RawRoute>,
+}
+
+/// An entry of `journeys:`.
+#[derive(Debug)]
+pub(crate) struct RawJourney {
+    pub(crate) name: Spanned<JourneyName>,
+    pub(crate) sticky_on: Option<Vec<Spanned<KeySource>>>,
+    pub(crate) salt: Option<Spanned<std::sync::Arc<str>>>,
+}
+
+/// `defaults:`.
+#[derive(Debug, Default)]
+pub(crate) struct RawDefaults {
+    pub(crate) shadow: Option<Spanned<RawShadow>>,
+    pub(crate) compare: Option<Spanned<RawCompare>>,
+    pub(crate) fallback: Option<Spanned<RawFallback>>,
+}
+
+impl RawConfig {
+    /// Reads a document. Whatever is wrong stands among the faults afterwards, beside what the reader of the text has `found`.
+    pub fn read(root: &Node, found: Vec<Fault>) -> RawConfig {
+        let mut reader = Reader::default();
+        found.into_iter().for_each(|fault| reader.faults.push(fault));
+        let mut raw = config(&mut reader, root).unwrap_or_default();
+        raw.faults = reader.faults;
+        raw
+    }
+}
+
+fn config<'a>(reader: &mut Reader<'a>, root: &'a Node) -> Option<RawConfig> {
+    let fields = reader.fields(root, &keys::CONFIG)?;
+    reader.key(&fields, "version", version);
+    Some(RawConfig {
+        faults: Faults::default(),
+        upstreams: value_or_default(reader.key(&fields, "upstreams", |reader, node| {
+            reader.named(node, UPSTREAMS_MAX, |reader, entry| {
+                let name = name_of_entry::<UpstreamName>(reader, &entry.key, entry.key_span);
+                Some(RawUpstream { name, upstream: upstream::upstream(reader, &entry.value) })
+            })
+        })),
+        legacy: reader.key(&fields, "legacy", Reader::target),
+        journeys: value_or_default(reader.key(&fields, "journeys", |reader, node| {
+            reader.named(node, JOURNEYS_MAX, |reader, entry| {
+                let name = name_of_entry::<JourneyName>(reader, &entry.key, entry.key_span);
+                journey(reader, name?, &entry.value)
+            })
+        })),
+        defaults: value_or_default(reader.key(&fields, "defaults", defaults)),
+        removed: value_or_default(reader.key(&fields, "removed", |reader, node| {
+            reader.list(node, REMOVED_MAX, |reader, item| reader.parsed(item, "the name of a route"))
+        })),
+        routes: value_or_default(reader.key(&fields, "routes", |reader, node| {
+            let routes = reader.list(node, ROUTES_MAX, route::route)?;
+            Some(routes.into_iter().map(|route| route.value).collect())
+        })),
+    })
+}
+
+fn value_or_default<T: Default>(read: Option<Spanned<T>>) -> T {
+    read.map(|read| read.value).unwrap_or_default()
+}
+
+fn version<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<()> {
+    let text = reader.text(node, "`1`")?;
+    if text == "1" {
+        return Some(());
+    }
+    let help = "this is the only version there is: `version: 1`".to_owned();
+    reader.fault_with_help(node.span, format!("version {text} is not known"), Some(help));
+    None
+}
+
+fn name_of_entry<T>(reader: &mut Reader<'_>, key: &str, span: Span) -> Option<Spanned<T>>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    match key.parse() {
+        Ok(value) => Some(Spanned { value, span }),
+        Err(error) => {
+            reader.fault(span, format!("`{key}`: {error}"));
+            None
+        }
+    }
+}
+
+fn journey<'a>(reader: &mut Reader<'a>, name: Spanned<JourneyName>, node: &'a Node) -> Option<RawJourney> {
+    let fields = reader.fields(node, &keys::JOURNEY)?;
+    Some(RawJourney {
+        name,
+        sticky_on: reader
+            .key(&fields, "sticky_on", |reader, node| reader.list(node, STICKY_MAX, route::key_source))
+            .map(|list| list.value),
+        salt: reader.key(&fields, "salt", |reader, node| {
+            let salt = reader.short_text(node, "a salt")?;
+            if salt.contains('\0') {
+                reader.fault(node.span, "a salt holds no NUL: that is what ends it");
+                return None;
+            }
+            Some(salt)
+        }),
+    })
+}
+
+fn defaults<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawDefaults> {
+    let fields = reader.fields(node, &keys::DEFAULTS)?;
+    Some(RawDefaults {
+        shadow: reader.key(&fields, "shadow", policy::shadow_block),
+        compare: reader.key(&fields, "compare", compare::compare_block),
+        fallback: reader.key(&fields, "fallback", policy::fallback_block),
+    })
+}

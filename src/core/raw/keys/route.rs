@@ -1,0 +1,233 @@
+//! Keys of a route.
+
+use super::{Block, COMPARE, Key, Shape, TARGET};
+
+const CONDITIONS: Shape = Shape::MapOf(&Shape::Any(&[Shape::Text, Shape::Block(&CONDITION)]));
+
+pub(in crate::raw) static ROUTE: Block = Block {
+    name: "route",
+    about: "A covered path: who answers it, and how carefully.",
+    keys: &[
+        Key::required("name", Shape::Name, "Unique; the `route` label of every metric."),
+        Key::optional("owner", Shape::Text, "", "Whom to ask; shown, never acted on."),
+        Key::optional("journey", Shape::Name, "", "The journey whose assignment it shares."),
+        Key::required(
+            "match",
+            Shape::Any(&[Shape::MatchLine, Shape::Block(&MATCH)]),
+            "What a request must look like: `GET /carts/{cart_id}/total`, or a map.",
+        ),
+        Key::required(
+            "extracted",
+            Shape::Any(&[Shape::Url, Shape::Name, Shape::Block(&EXTRACTED)]),
+            "The service taken out: a URL, an upstream's name, or a map.",
+        ),
+        Key::optional(
+            "data",
+            Shape::OneOf(&["legacy", "shared", "synced", "extracted"]),
+            "legacy",
+            "Who owns what this route writes; `extracted`: nothing goes back to legacy by itself.",
+        ),
+        Key::optional("weight", Shape::Weight, "0%", "The part of users that extracted answers, two decimals at most."),
+        Key::optional("deadline", Shape::Duration, "60s", "Bound on the whole request, fallback included; `0s`: none."),
+        Key::optional("override", Shape::Block(&OVERRIDE), "", "A header whose signed value names a side."),
+        Key::optional(
+            "request_headers",
+            Shape::Block(&HEADER_EDITS),
+            "",
+            "Changes to the request on the way to either side.",
+        ),
+        Key::optional(
+            "response_headers",
+            Shape::Block(&HEADER_EDITS),
+            "",
+            "Changes to the answer on the way to the client.",
+        ),
+        Key::optional(
+            "fallback",
+            Shape::Any(&[Shape::OneOf(&["unsent", "never"]), Shape::Block(&FALLBACK)]),
+            "unsent",
+            "What happens when extracted fails: legacy answers. `never`: extracted's failure is the answer.",
+        ),
+        Key::optional("success", Shape::Block(&SUCCESS), "", "Statuses that are no failure, beyond 1xx to 4xx."),
+        Key::optional("max_body", Shape::Size, "10MiB", "Largest request body."),
+        Key::optional(
+            "shadow",
+            Shape::Any(&[Shape::Bool, Shape::Weight, Shape::Block(&SHADOW)]),
+            "false",
+            "Copies of safe requests to the side that does not answer.",
+        ),
+        Key::optional(
+            "compare",
+            Shape::Any(&[Shape::Bool, Shape::Block(&COMPARE)]),
+            "false",
+            "Comparison of the two answers.",
+        ),
+        Key::optional("locate", Shape::Block(&LOCATE), "", "Data decides the side, not the weight."),
+        Key::not_yet("rollout", "Promotion by evidence."),
+        Key::not_yet("breaker", "The route's circuit breaker."),
+        Key::not_yet("retired", "Legacy is never asked again."),
+        Key::not_yet("target", "The day by which the route should be extracted."),
+        Key::not_yet("brownout", "Times at which legacy is switched off on purpose."),
+        Key::not_yet("rate_limit", "A bound on requests per key."),
+        Key::not_yet("upgrade", "WebSocket and other upgrades."),
+        Key::not_yet("idempotency", "Replay of answers by idempotency key."),
+        Key::not_yet("release_header", "The answer header that names the extracted service's release."),
+        Key::not_yet("shared_cache", "Whether shared caches may keep answers while the route is split."),
+        Key::not_yet("affinity", "Forms that must be answered by the side that served them."),
+    ],
+};
+
+pub(in crate::raw) static MATCH: Block = Block {
+    name: "match",
+    about: "What a request must look like; all of it must hold.",
+    keys: &[
+        Key::optional(
+            "host",
+            Shape::Text,
+            "any",
+            "`shop.example.com`, or `*.example.com` for one label or more in front.",
+        ),
+        Key::optional(
+            "path",
+            Shape::Any(&[Shape::Path, Shape::Block(&PATH_REGEX)]),
+            "",
+            "`{x}` is one segment, `{*x}` at the end is the rest, which may be empty. This or `regex` must be there.",
+        ),
+        Key::optional("regex", Shape::Regex, "", "Instead of `path`: an expression over the whole path, `^/…$`."),
+        Key::optional("methods", Shape::List(&Shape::Method), "all", "In capitals. `GET` does not bring `HEAD`."),
+        Key::optional("headers", CONDITIONS, "", "By name: an exact text, or a condition."),
+        Key::optional("query", CONDITIONS, "", "By name, on the percent-decoded first value."),
+        Key::optional("cookies", CONDITIONS, "", "By name, on the first cookie of that name."),
+    ],
+};
+
+pub(in crate::raw) static PATH_REGEX: Block = Block {
+    name: "path expression",
+    about: "An expression over the whole path.",
+    keys: &[Key::required("regex", Shape::Regex, "Anchored: `^/…$`.")],
+};
+
+pub(in crate::raw) static CONDITION: Block = Block {
+    name: "condition",
+    about: "What a value must be; exactly one of these.",
+    keys: &[
+        Key::optional("contains", Shape::Text, "", "It contains this."),
+        Key::optional("prefix", Shape::Text, "", "It begins with this."),
+        Key::optional("regex", Shape::Text, "", "It matches this expression; unanchored."),
+        Key::optional("present", Shape::Bool, "", "It is there (`true`) or is not (`false`), whatever it says."),
+    ],
+};
+
+pub(in crate::raw) static EXTRACTED: Block = Block {
+    name: "extracted",
+    about: "The service taken out.",
+    keys: &[
+        Key::required("upstream", TARGET, "A URL, or the name of an upstream."),
+        Key::not_yet("rewrite", "Paths, locations and cookies rewritten on the way."),
+    ],
+};
+
+pub(in crate::raw) static OVERRIDE: Block = Block {
+    name: "override",
+    about: "A header whose signed value names a side.",
+    keys: &[Key::required("header", Shape::HeaderName, "The header's name, as in `strangler-side`.")],
+};
+
+pub(in crate::raw) static HEADER_EDITS: Block = Block {
+    name: "header changes",
+    about: "First removed, then set. Hop-by-hop headers, `Host`, `Content-Length` and our own are not to be changed.",
+    keys: &[
+        Key::optional("set", Shape::MapOf(&Shape::Text), "", "Values put in place of what was there."),
+        Key::optional("remove", Shape::List(&Shape::HeaderName), "", "Names taken out."),
+    ],
+};
+
+pub(in crate::raw) static FALLBACK: Block = Block {
+    name: "fallback",
+    about: "What happens when extracted fails: legacy answers, and the failure is charged to extracted.",
+    keys: &[
+        Key::optional(
+            "when",
+            Shape::List(&Shape::OneOf(&["connect_failure", "timeout", "5xx"])),
+            "[connect_failure, timeout, 5xx]",
+            "After which failures.",
+        ),
+        Key::optional(
+            "unsafe",
+            Shape::OneOf(&["unsent", "never"]),
+            "unsent",
+            "What requests with side effects may do: fall back only when provably nothing was sent, or never.",
+        ),
+        Key::optional("max_body", Shape::Size, "1MiB", "Largest request body kept for a second try."),
+    ],
+};
+
+pub(in crate::raw) static SUCCESS: Block = Block {
+    name: "success",
+    about: "Statuses that are no failure, beyond the default (all but 5xx).",
+    keys: &[Key::required("status", Shape::List(&Shape::Status), "Classes and single ones: `[2xx, 503]`.")],
+};
+
+pub(in crate::raw) static LOCATE: Block = Block {
+    name: "locate",
+    about: "Data decides the side, not the weight: the first rule that holds for a path parameter's value.",
+    keys: &[
+        Key::required("param", Shape::Text, "A parameter of the route's path."),
+        Key::required("rules", Shape::List(&Shape::Block(&LOCATE_RULE)), "In order."),
+        Key::required("else", Shape::OneOf(&["legacy", "extracted"]), "When no rule holds, or the value is no number."),
+    ],
+};
+
+pub(in crate::raw) static LOCATE_RULE: Block = Block {
+    name: "locate rule",
+    about: "Values from `min` to `max`, both included, live on `to`.",
+    keys: &[
+        Key::optional("min", Shape::Count(0, u64::MAX), "0", "Smallest value."),
+        Key::optional("max", Shape::Count(0, u64::MAX), "the largest there is", "Largest value."),
+        Key::required("to", Shape::OneOf(&["legacy", "extracted"]), "Where they live."),
+    ],
+};
+
+pub(in crate::raw) static SHADOW: Block = Block {
+    name: "shadow",
+    about: "Copies of safe requests to the side that does not answer. They never cost the user anything.",
+    keys: &[
+        Key::optional("sample", Shape::Weight, "100%", "Part of callers whose requests are copied."),
+        Key::optional(
+            "methods",
+            Shape::List(&Shape::OneOf(&["GET", "HEAD", "OPTIONS"])),
+            "[GET, HEAD]",
+            "Methods copied; only safe ones.",
+        ),
+        Key::fixed("dispatch", &["concurrent"], &[], "The copy does not wait for the answer."),
+        Key::optional(
+            "max_in_flight",
+            Shape::Count(1, 10_000),
+            "100",
+            "Copies under way; more are dropped and counted.",
+        ),
+        Key::optional(
+            "max_rps",
+            Shape::Count(1, 1_000_000),
+            "50",
+            "Copies begun a second; more are dropped and counted.",
+        ),
+        Key::optional("timeout", Shape::Duration, "5s", "Bound on a copy, from its dispatch to its last byte."),
+        Key::optional("max_request_body", Shape::Size, "64KiB", "Largest request body copied."),
+        Key::optional(
+            "never",
+            Shape::List(&Shape::Pointer),
+            "[]",
+            "Paths never copied although their method is safe: `*` is one segment, `**` the rest.",
+        ),
+        Key::fixed(
+            "unsafe",
+            &["refuse"],
+            &["sandbox", "dry_run", "verify_read"],
+            "Requests with side effects are not copied.",
+        ),
+        Key::not_yet("breaker", "Stops copies while the shadow fails."),
+        Key::not_yet("safe_posts", "POST requests that read and may be copied."),
+        Key::not_yet("upstream", "Another target than the route's other side."),
+    ],
+};

@@ -1,0 +1,1 @@
+//! Whether a new table may take the place of the one in force.

@@ -1,0 +1,244 @@
+//! From what was written to what holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::fault::{Fault, Faults, did_you_mean};
+use crate::limits::JOURNEYS_MAX;
+use crate::matching::Matcher;
+use crate::name::{JourneyName, RouteName};
+use crate::raw::{RawConfig, RawDefaults, RawJourney, RawRoute, Short, Spanned};
+use crate::route::{Data, FallbackPolicy, KeySource, Route};
+use crate::table::upstreams::Upstreams;
+use crate::table::{Journey, Revision, RoutingTable, Written, warnings};
+use crate::tree::Span;
+use crate::weight::Weight;
+
+/// How long a whole request may take when nothing is written.
+const DEADLINE: Duration = Duration::from_mins(1);
+/// Largest request body when nothing is written.
+const BODY_BYTES: u64 = 10 << 20;
+/// Names offered by "did you mean": beyond so many the search would cost more than it helps.
+const NAMES_SEARCHED_MAX: usize = 2_000;
+
+/// Where things were written, for what is found wrong between them.
+pub(super) struct Places {
+    pub(super) routes: Vec<Span>,
+    pub(super) journeys: BTreeMap<JourneyName, Span>,
+}
+
+pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTable>, Vec<Fault>) {
+    let mut faults = std::mem::take(&mut raw.faults);
+    let mut upstreams = Upstreams::collect(&mut raw, &mut faults);
+    let journeys = journeys(&raw.journeys, &mut faults);
+    let legacy = raw.legacy.as_ref().and_then(|legacy| upstreams.resolve(legacy, "legacy", &mut faults));
+
+    let names = names(&raw.routes, &mut faults);
+    removed_and_there(&raw.removed, &names, &raw.routes, &mut faults);
+    let mut routes = Vec::with_capacity(raw.routes.len());
+    let mut written = Vec::with_capacity(raw.routes.len());
+    let mut places = Places {
+        routes: Vec::with_capacity(raw.routes.len()),
+        journeys: raw.journeys.iter().map(|journey| (journey.name.value.clone(), journey.name.span)).collect(),
+    };
+    let journey_names: BTreeSet<&str> = raw.journeys.iter().map(|journey| journey.name.value.as_str()).collect();
+    for raw_route in &raw.routes {
+        let journey = journey_of(raw_route, &journeys, &journey_names, &mut faults);
+        let extracted = raw_route.extracted.as_ref().and_then(|target| {
+            upstreams.resolve(target, &format!("routes[{}].extracted", raw_route.index), &mut faults)
+        });
+        check_between_keys(raw_route, &mut faults);
+        let (Some(name), Some(conditions), Some(extracted)) = (&raw_route.name, &raw_route.conditions, extracted)
+        else {
+            continue;
+        };
+        let data = raw_route.data.unwrap_or_default();
+        routes.push(Arc::new(Route {
+            name: name.value.clone(),
+            owner: raw_route.owner.clone(),
+            journey: raw_route.journey.as_ref().map(|journey| journey.value.clone()),
+            salt: journey.map_or_else(|| Arc::from(name.value.as_str()), |journey| Arc::clone(&journey.salt)),
+            sticky_on: journey.map_or_else(|| Arc::from([]), |journey| Arc::clone(&journey.sticky_on)),
+            conditions: conditions.value.clone(),
+            extracted,
+            data,
+            weight: raw_route.weight.map_or(Weight::NONE, |weight| weight.value),
+            deadline: Some(raw_route.deadline.unwrap_or(DEADLINE)).filter(|deadline| !deadline.is_zero()),
+            override_header: raw_route.override_header.clone(),
+            request_headers: raw_route.request_headers.clone(),
+            response_headers: raw_route.response_headers.clone(),
+            fallback: fallback(raw_route, &raw.defaults, data),
+            success: raw_route.success.clone(),
+            max_body: raw_route.max_body.unwrap_or(BODY_BYTES),
+            shadow: raw_route.shadow.as_ref().and_then(|shadow| match shadow {
+                Short::Off => None,
+                Short::On(shadow) => Some(shadow.filled(raw.defaults.shadow.as_ref().map(|d| &d.value))),
+            }),
+            compare: raw_route.compare.as_ref().and_then(|compare| match &compare.value {
+                Short::Off => None,
+                Short::On(compare) => {
+                    Some(Arc::new(compare.filled(raw.defaults.compare.as_ref().map(|defaults| &defaults.value))))
+                }
+            }),
+            locate: raw_route.locate.as_ref().map(|locate| locate.value.clone()),
+        }));
+        written.push(Written {
+            weight: raw_route.weight.is_some(),
+            data: raw_route.data.is_some(),
+            match_keys: raw_route.match_keys,
+        });
+        places.routes.push(name.span);
+    }
+
+    let matcher = match Matcher::new(&routes) {
+        Ok(matcher) => matcher,
+        Err(ties) => {
+            for tie in ties {
+                say_tie(&routes, &places.routes, tie.first, tie.second, &mut faults);
+            }
+            Matcher::default()
+        }
+    };
+    let Some(legacy) = legacy.filter(|_| !faults.has_errors()) else {
+        return (None, faults.into_sorted());
+    };
+    warnings::say(&raw, &routes, &legacy, &upstreams, &places, &mut faults);
+    let table = RoutingTable {
+        revision,
+        upstreams: upstreams.into_all(),
+        legacy,
+        routes,
+        removed: raw.removed.into_iter().map(|name| name.value).collect(),
+        matcher,
+        journeys,
+        written,
+    };
+    (Some(table), faults.into_sorted())
+}
+
+fn journeys(raw: &[RawJourney], faults: &mut Faults) -> BTreeMap<JourneyName, Journey> {
+    let mut by_salt: BTreeMap<Arc<str>, Span> = BTreeMap::new();
+    let mut journeys = BTreeMap::new();
+    debug_assert!(raw.len() <= JOURNEYS_MAX);
+    for journey in raw {
+        let name = &journey.name;
+        let salt = journey.salt.as_ref().map_or_else(|| Arc::from(name.value.as_str()), |salt| Arc::clone(&salt.value));
+        if let Some(other) = by_salt.insert(Arc::clone(&salt), name.span) {
+            let message = "two journeys have the same salt, so they deal the same users to the same side";
+            faults.push(
+                Fault::warning(name.span, format!("journeys.{}", name.value), message)
+                    .with_also(other, "the other one"),
+            );
+        }
+        let mut sticky_on: Vec<KeySource> = Vec::new();
+        for source in journey.sticky_on.iter().flatten() {
+            if sticky_on.contains(&source.value) {
+                let path = format!("journeys.{}.sticky_on", name.value);
+                faults.push(Fault::error(source.span, path, "this place is there twice"));
+            } else {
+                sticky_on.push(source.value.clone());
+            }
+        }
+        let is_salt_written = journey.salt.is_some();
+        journeys.insert(name.value.clone(), Journey { salt, sticky_on: Arc::from(sticky_on), is_salt_written });
+    }
+    journeys
+}
+
+fn journey_of<'a>(
+    route: &RawRoute,
+    journeys: &'a BTreeMap<JourneyName, Journey>,
+    names: &BTreeSet<&str>,
+    faults: &mut Faults,
+) -> Option<&'a Journey> {
+    let wanted = route.journey.as_ref()?;
+    let journey = journeys.get(&wanted.value);
+    if journey.is_none() {
+        let help = did_you_mean(wanted.value.as_str(), names.iter().copied().take(NAMES_SEARCHED_MAX));
+        let message = format!("there is no journey `{}`", wanted.value);
+        let path = format!("routes[{}].journey", route.index);
+        faults.push(Fault::error(wanted.span, path, message).with_maybe_help(help));
+    }
+    journey
+}
+
+/// Every name once.
+fn names<'a>(routes: &'a [RawRoute], faults: &mut Faults) -> BTreeMap<&'a RouteName, &'a RawRoute> {
+    let mut names: BTreeMap<&RouteName, &RawRoute> = BTreeMap::new();
+    for route in routes {
+        let Some(name) = &route.name else { continue };
+        match names.get(&name.value) {
+            None => {
+                names.insert(&name.value, route);
+            }
+            Some(first) => {
+                let message = format!("the name `{}` is taken; every route needs its own", name.value);
+                let fault = Fault::error(name.span, format!("routes[{}].name", route.index), message);
+                faults.push(fault.with_also(first.name.as_ref().map_or(first.span, |name| name.span), "taken here"));
+            }
+        }
+    }
+    names
+}
+
+fn removed_and_there(
+    removed: &[Spanned<RouteName>],
+    names: &BTreeMap<&RouteName, &RawRoute>,
+    _routes: &[RawRoute],
+    faults: &mut Faults,
+) {
+    for (index, name) in removed.iter().enumerate() {
+        if let Some(route) = names.get(&name.value) {
+            let message = format!("the route `{}` is said to be removed and is still there", name.value);
+            let fault = Fault::error(name.span, format!("removed[{index}]"), message);
+            faults.push(fault.with_also(route.name.as_ref().map_or(route.span, |name| name.span), "here"));
+        }
+    }
+}
+
+/// Keys that contradict each other.
+fn check_between_keys(route: &RawRoute, faults: &mut Faults) {
+    if let (Some(weight), Some(_)) = (&route.weight, &route.locate) {
+        let path = format!("routes[{}].weight", route.index);
+        let message = "`locate` decides the side of this route, so a weight would do nothing";
+        faults.push(Fault::error(weight.span, path, message).with_help("take one of the two out"));
+    }
+    if let (Some(Data::Extracted), Some(Short::On(_))) = (route.data, &route.fallback) {
+        let path = format!("routes[{}].fallback", route.index);
+        let message = "with `data: extracted` nothing goes back to legacy by itself, so a fallback would do nothing";
+        faults.push(Fault::error(route.span, path, message).with_help("write `fallback: never`, or take it out"));
+    }
+    if let (Some(locate), Some(conditions)) = (&route.locate, &route.conditions) {
+        let known = conditions.value.path.parameters();
+        if !known.contains(&&*locate.value.param) {
+            let help = did_you_mean(&locate.value.param, known.iter().copied()).or_else(|| match known.as_slice() {
+                [] => Some("the path has no parameter".to_owned()),
+                names => Some(format!("the path has: {}", names.join(", "))),
+            });
+            let path = format!("routes[{}].locate.param", route.index);
+            let message = format!("`{}` is no parameter of the path", locate.value.param);
+            faults.push(Fault::error(locate.span, path, message).with_maybe_help(help));
+        }
+    }
+}
+
+fn fallback(route: &RawRoute, defaults: &RawDefaults, data: Data) -> Option<FallbackPolicy> {
+    match &route.fallback {
+        _ if !data.may_go_back() => None,
+        None => Some(FallbackPolicy::default()),
+        Some(Short::Off) => None,
+        Some(Short::On(written)) => Some(written.filled(defaults.fallback.as_ref().map(|defaults| &defaults.value))),
+    }
+}
+
+fn say_tie(routes: &[Arc<Route>], places: &[Span], first: usize, second: usize, faults: &mut Faults) {
+    let (Some(a), Some(b)) = (routes.get(first), routes.get(second)) else { return };
+    let (Some(place_a), Some(place_b)) = (places.get(first), places.get(second)) else { return };
+    let message =
+        format!("the routes `{}` and `{}` tie: one request could be both, and neither is narrower", a.name, b.name);
+    let fault = Fault::error(*place_b, format!("routes[{second}].match"), message)
+        .with_help("give one of them a method, a host or a condition that the other one has not")
+        .with_also(*place_a, "the other one");
+    faults.push(fault);
+}

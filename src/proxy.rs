@@ -1,0 +1,181 @@
+//! The data plane: hyper speaks HTTP on both sides, pingora-core carries the connections.
+//!
+//! The path of a file is the way of a request: `listen` accepts, `connection` drives, `serve` decides, `forward` sends and
+//! tries again, `body` brings the answer back. Nothing here takes a decision: those are `strangler_core`'s.
+
+pub mod answer;
+pub mod attached;
+pub mod body;
+pub mod chance;
+pub mod connection;
+pub mod copies;
+pub mod finish;
+pub mod forward;
+pub mod headers;
+pub mod listen;
+pub mod serve;
+pub mod tee;
+pub mod upload;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use strangler_core::cidr::Cidr;
+use strangler_core::observation::{CopyJob, Observation};
+use strangler_core::override_token::SigningKey;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::live::Live;
+use crate::proxy::attached::Attached;
+use crate::telemetry::metrics::{Metrics, SideGauge};
+use crate::upstream::budget::ByteBudget;
+
+/// A copy to be made, and where the user's answer will arrive.
+pub type Copy = CopyJob<oneshot::Receiver<Observation>>;
+
+/// What the data plane is told at start.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// Peers that may say who the client is, and that may mark copies.
+    pub trusted: Vec<Cidr>,
+    /// Keys of override tokens.
+    pub keys: Vec<SigningKey>,
+    /// Seeds the hash of a caller's key that goes with a copy: the same caller can be told again, not who it is.
+    pub caller_seed: u64,
+    /// Whether answers say `strangler-side` and `strangler-route`.
+    pub expose_decision: bool,
+    /// Whether requests are logged.
+    pub access_log: bool,
+    /// Bounds on clients.
+    pub limits: Limits,
+}
+
+/// Bounds on clients, with DESIGN's defaults.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From a head's first byte to its last. Default: 10 s.
+    pub header_deadline: Duration,
+    /// Between two requests of a connection. Default: 60 s.
+    pub keep_alive: Duration,
+    /// Largest head, in bytes. Default: 64 KiB and a target.
+    pub head_bytes: usize,
+    /// Fields of a head. Default: 100.
+    pub fields: usize,
+    /// Between two pieces of a client's body. Default: 60 s.
+    pub body_idle: Duration,
+    /// Connections of all listeners. Default: 100,000.
+    pub connections: usize,
+    /// Requests under way, all together; one more is answered 503. Default: 50,000.
+    pub in_flight: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            header_deadline: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(60),
+            head_bytes: 72 << 10,
+            fields: 100,
+            body_idle: Duration::from_secs(60),
+            connections: 100_000,
+            in_flight: 50_000,
+        }
+    }
+}
+
+/// The data plane of the process, shared by its cores.
+pub struct Proxy {
+    /// What is in force.
+    pub live: Arc<Live<Attached>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What was told at start.
+    pub settings: Settings,
+    /// When the process began; what retry budgets count from.
+    pub begun: Instant,
+    /// Connections of clients, open now.
+    pub open: Open,
+    pub(crate) in_flight: [SideGauge; 2],
+    /// Unix seconds, renewed a few times a second: what needs no better clock.
+    pub(crate) unix_s: AtomicU64,
+}
+
+impl Proxy {
+    /// Puts it together; nothing is bound yet.
+    pub fn new(live: Arc<Live<Attached>>, metrics: Arc<Metrics>, settings: Settings) -> Arc<Proxy> {
+        use strangler_core::side::Side;
+        let in_flight = [Side::Legacy, Side::Extracted].map(|side| metrics.in_flight(Some(side)));
+        let proxy = Proxy {
+            live,
+            metrics,
+            settings,
+            begun: Instant::now(),
+            open: Open::default(),
+            in_flight,
+            unix_s: AtomicU64::new(0),
+        };
+        proxy.tick();
+        Arc::new(proxy)
+    }
+
+    /// Renews the coarse clock.
+    pub(crate) fn tick(&self) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        self.unix_s.store(now.as_secs(), Ordering::Relaxed);
+    }
+}
+
+/// One core's part: the shared data plane, and its own way to the shadow.
+#[derive(Clone)]
+pub struct Worker {
+    /// Shared.
+    pub proxy: Arc<Proxy>,
+    /// To the shadow of this core.
+    pub copies: Option<CopyQueue>,
+}
+
+/// The way to the shadow of a core: full means dropped and counted, never waited for.
+#[derive(Clone, Debug)]
+pub struct CopyQueue {
+    /// Bounded.
+    pub sender: mpsc::Sender<Copy>,
+    /// What copies and answers kept for them may hold in memory, all cores together.
+    pub budget: ByteBudget,
+}
+
+/// Counts what is open, and tells when nothing is.
+#[derive(Debug, Default)]
+pub struct Open {
+    count: std::sync::atomic::AtomicUsize,
+    none_left: tokio::sync::Notify,
+}
+
+impl Open {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn add(&self) -> usize {
+        self.count.fetch_add(1, Ordering::AcqRel)
+    }
+
+    pub(crate) fn remove(&self) {
+        if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.none_left.notify_waiters();
+        }
+    }
+
+    /// Waits until nothing is open.
+    pub async fn wait_none(&self) {
+        loop {
+            let none_left = self.none_left.notified();
+            if self.count() == 0 {
+                return;
+            }
+            // Woken or not, looked at again: a wake-up between two waits must not be missed.
+            let _ = tokio::time::timeout(Duration::from_millis(100), none_left).await;
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Answers of our own: problem+json (RFC 9457) with a `strangler-error`, and nothing of the inside.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use strangler_core::door::Refusal;
+use strangler_core::observation::Failure;
+
+use crate::proxy::body::ClientBody;
+
+/// A refusal at the door.
+pub(crate) fn refused(refusal: Refusal) -> Response<ClientBody> {
+    let mut response = problem(refusal.status(), refusal.as_str(), &refusal.to_string());
+    if refusal.closes() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if refusal == Refusal::Method {
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    }
+    response
+}
+
+/// No side could answer.
+pub(crate) fn failed(failure: Failure) -> Response<ClientBody> {
+    let (status, detail) = match failure {
+        Failure::Connect | Failure::ConnectTimeout => {
+            (502, "No connection to the service that answers this could be made.")
+        }
+        Failure::Reset | Failure::Truncated => (502, "The service that answers this broke off before its answer."),
+        Failure::Garbage => (502, "The service that answers this did not answer in HTTP."),
+        Failure::Status(_) => (502, "The service that answers this failed."),
+        Failure::Timeout => (504, "The service that answers this did not answer in time."),
+        Failure::Full => (503, "The service that answers this has too many requests under way."),
+    };
+    let mut response = problem(status, failure.as_str(), detail);
+    if failure == Failure::Full {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// More requests under way than the process takes.
+pub(crate) fn overloaded() -> Response<ClientBody> {
+    let mut response = problem(503, "overloaded", "Too many requests are under way.");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The client's body took too long.
+pub(crate) fn slow_body() -> Response<ClientBody> {
+    let mut response = problem(408, "body_timeout", "The request's body did not arrive in time.");
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn problem(status: u16, reason: &'static str, detail: &str) -> Response<ClientBody> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body =
+        serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    let mut response = Response::new(ClientBody::full(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("strangler-error", HeaderValue::from_static(reason));
+    response
+}

@@ -1,0 +1,232 @@
+//! A client's connection: driven by hyper, bounded in time by this core's sweeper.
+//!
+//! The bounds cost a request no timer: each connection notes what it waits for and since when, and a sweep a few times a
+//! second ends those that have waited for too long.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::proxy::headers::Peer;
+use crate::proxy::serve::respond;
+use crate::proxy::{Limits, Worker};
+
+/// How often a core looks at its connections.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
+
+/// How long an idle connection is kept once the process stops, so that its next answer can say `connection: close`.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// What a connection waits for, and since when: two bits and milliseconds since the process began.
+#[derive(Debug)]
+struct Waiting(AtomicU64);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// A request's first byte.
+    Idle = 0,
+    /// The rest of a head.
+    Head = 1,
+    /// Its answer: other bounds hold.
+    Busy = 2,
+}
+
+impl Waiting {
+    fn note(&self, phase: Phase, begun: Instant) {
+        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+        self.0.store(ms << 2 | phase as u64, Ordering::Relaxed);
+    }
+
+    fn is(&self, phase: Phase) -> bool {
+        self.0.load(Ordering::Relaxed) & 3 == phase as u64
+    }
+
+    fn is_overdue(&self, limits: &Limits, now: Duration) -> bool {
+        let value = self.0.load(Ordering::Relaxed);
+        let waited = now.saturating_sub(Duration::from_millis(value >> 2));
+        match value & 3 {
+            0 => waited >= limits.keep_alive,
+            1 => waited >= limits.header_deadline,
+            _ => false,
+        }
+    }
+}
+
+/// A request under way on a connection; dropped, the next one is waited for.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    waiting: Arc<Waiting>,
+    begun: Instant,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.waiting.note(Phase::Idle, self.begun);
+    }
+}
+
+struct Watched {
+    waiting: Arc<Waiting>,
+    task: AbortHandle,
+}
+
+thread_local! {
+    static CONNECTIONS: RefCell<HashMap<u64, Watched>> = RefCell::default();
+}
+
+/// Ends the connections of this core that have waited for too long.
+pub(crate) fn sweep(worker: &Worker) {
+    let now = worker.proxy.begun.elapsed();
+    let limits = &worker.proxy.settings.limits;
+    CONNECTIONS.with_borrow(|connections| {
+        for watched in connections.values().filter(|watched| watched.waiting.is_overdue(limits, now)) {
+            if watched.waiting.is(Phase::Head) {
+                worker.proxy.metrics.count_rejected("header_timeout");
+            }
+            watched.task.abort();
+        }
+    });
+}
+
+/// Drives a connection in a task of its own.
+pub(crate) fn spawn<S>(worker: Worker, io: S, peer: Peer, stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let proxy = Arc::clone(&worker.proxy);
+    // Counted before the task runs, so that a stop does not overlook it.
+    if proxy.open.add() >= proxy.settings.limits.connections {
+        proxy.metrics.count_rejected("too_many_connections");
+        proxy.open.remove();
+        return;
+    }
+    let id = crate::proxy::chance::next_u64();
+    let waiting = Arc::new(Waiting(AtomicU64::new(0)));
+    waiting.note(Phase::Head, proxy.begun);
+    let guard = Registered { id, worker: worker.clone() };
+    let io = Noted { io, waiting: Arc::clone(&waiting), begun: proxy.begun };
+    let task = tokio::spawn(drive(worker, io, Arc::new(peer), stop, guard));
+    CONNECTIONS.with_borrow_mut(|all| all.insert(id, Watched { waiting, task: task.abort_handle() }));
+}
+
+/// Takes the connection off the books, however it ends.
+struct Registered {
+    id: u64,
+    worker: Worker,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        CONNECTIONS.with_borrow_mut(|all| all.remove(&self.id));
+        self.worker.proxy.open.remove();
+    }
+}
+
+async fn drive<S>(worker: Worker, io: Noted<S>, peer: Arc<Peer>, mut stop: watch::Receiver<bool>, guard: Registered)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = worker.proxy.settings.limits;
+    let waiting = Arc::clone(&io.waiting);
+    let begun = worker.proxy.begun;
+    let metrics = Arc::clone(&worker.proxy.metrics);
+    let service = {
+        let stop = stop.clone();
+        service_fn(move |request| {
+            waiting.note(Phase::Busy, begun);
+            let (worker, peer, waiting) = (worker.clone(), Arc::clone(&peer), Arc::clone(&waiting));
+            let is_stopping = *stop.borrow();
+            async move {
+                let mut response = respond(worker, peer, request).await;
+                if is_stopping {
+                    response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+                }
+                let busy = Busy { waiting, begun };
+                Ok::<_, std::convert::Infallible>(response.map(|body| body.keeping_busy(busy)))
+            }
+        })
+    };
+    let connection = hyper::server::conn::http1::Builder::new()
+        .max_headers(limits.fields)
+        .max_buf_size(limits.head_bytes)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(io), service);
+    // Boxed: what is idle for most of its life should be small.
+    let mut connection = Box::pin(connection);
+    let stopped = async {
+        // The sender lives as long as the process; without it there is nobody left to stop us.
+        let _ = stop.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(LINGER).await;
+    };
+    let outcome = tokio::select! {
+        biased;
+        outcome = connection.as_mut() => outcome,
+        () = stopped => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome
+        && (error.is_parse() || error.is_parse_too_large())
+    {
+        let reason = if error.is_parse_too_large() { "head_too_large" } else { "bad_request" };
+        metrics.count_rejected(reason);
+        tracing::debug!(%error, reason, "a request was refused by the parser");
+    }
+    drop(guard);
+}
+
+/// Notes when a request's first byte arrives.
+struct Noted<S> {
+    io: S,
+    waiting: Arc<Waiting>,
+    begun: Instant,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        if polled.is_ready() && buf.filled().len() > before && self.waiting.is(Phase::Idle) {
+            self.waiting.note(Phase::Head, self.begun);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

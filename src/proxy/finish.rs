@@ -1,0 +1,143 @@
+//! The end of a request, however it comes: counted once, logged once.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use strangler_core::decide::Decision;
+use strangler_core::observation::Failure;
+use strangler_core::side::Side;
+
+use crate::proxy::Proxy;
+use crate::proxy::attached::RouteRuntime;
+use crate::telemetry::access_log::Line;
+
+/// A request under way. Dropped, it is over; what was noted until then is what is told.
+pub(crate) struct Finish {
+    proxy: Arc<Proxy>,
+    begun: Instant,
+    /// Where it belongs; `None` until it is known.
+    pub(crate) place: Option<Place>,
+    /// Who answered; `None`: the proxy itself.
+    pub(crate) answered_by: Option<Side>,
+    /// What the client was told; 0: nothing.
+    pub(crate) status: u16,
+    /// From the dispatch to the upstream's head.
+    pub(crate) upstream_time: Option<Duration>,
+    /// Why legacy answered instead of extracted.
+    pub(crate) fallback: Option<Failure>,
+    /// Body bytes handed to the client's connection.
+    pub(crate) bytes: u64,
+    /// How it ended, if not well.
+    pub(crate) error: Option<&'static str>,
+    log: Option<Box<Logged>>,
+}
+
+/// Where a request belongs.
+pub(crate) struct Place {
+    pub(crate) route: RouteRuntime,
+    pub(crate) decision: Decision,
+}
+
+/// What only the log wants.
+pub(crate) struct Logged {
+    pub(crate) method: http::Method,
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) client: HeaderValue,
+    pub(crate) trace: HeaderValue,
+    pub(crate) upstream: Option<String>,
+}
+
+impl Finish {
+    pub(crate) fn new(proxy: &Arc<Proxy>, begun: Instant) -> Finish {
+        Finish {
+            proxy: Arc::clone(proxy),
+            begun,
+            place: None,
+            answered_by: None,
+            status: 0,
+            upstream_time: None,
+            fallback: None,
+            bytes: 0,
+            error: None,
+            log: None,
+        }
+    }
+
+    pub(crate) fn is_logged(&self) -> bool {
+        self.proxy.settings.access_log
+    }
+
+    pub(crate) fn log(&mut self, logged: Logged) {
+        self.log = Some(Box::new(logged));
+    }
+
+    pub(crate) fn note_upstream(&mut self, name: &str) {
+        if let Some(log) = &mut self.log {
+            log.upstream = Some(name.to_owned());
+        }
+    }
+
+    /// Decided: from now on it is under way on a side.
+    pub(crate) fn place(&mut self, place: Place) {
+        if let Some(gauge) = self.proxy.in_flight.get(place.decision.side as usize) {
+            gauge.inc();
+        }
+        place.route.metrics.count_decision(place.decision.side, place.decision.reason);
+        self.place = Some(place);
+    }
+
+    /// The head of the answer is on its way: what the proxy itself has added until here is known.
+    pub(crate) fn note_head(&mut self) {
+        if let Some(upstream) = self.upstream_time {
+            self.proxy.metrics.overhead.observe(self.begun.elapsed().saturating_sub(upstream).as_secs_f64());
+        }
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        let total = self.begun.elapsed();
+        if let Some(place) = &self.place {
+            let metrics = &place.route.metrics;
+            if let Some(gauge) = self.proxy.in_flight.get(place.decision.side as usize) {
+                gauge.dec();
+            }
+            if self.status != 0 {
+                metrics.count_request(self.answered_by, self.status);
+                metrics.observe_request(self.answered_by, total);
+            }
+            if let (Some(side), Some(took)) = (self.answered_by, self.upstream_time) {
+                metrics.observe_upstream(side, took);
+            }
+            if self.answered_by == Some(Side::Legacy) {
+                metrics.note_legacy(i64::try_from(self.proxy.unix_s.load(Ordering::Relaxed)).unwrap_or_default());
+            }
+        }
+        if let Some(log) = &self.log {
+            let place = self.place.as_ref();
+            let template = place.map_or("", |place| &*place.route.path);
+            Line {
+                method: log.method.as_str(),
+                host: &log.host,
+                path: if template.is_empty() { &log.path } else { template },
+                client: log.client.to_str().unwrap_or_default(),
+                route: place.map_or("none", |place| &*place.route.name),
+                side: self.answered_by,
+                reason: place.map(|place| place.decision.reason),
+                decision: place.map(|place| &place.decision),
+                status: self.status,
+                upstream: log.upstream.as_deref(),
+                total,
+                upstream_time: self.upstream_time,
+                bytes: self.bytes,
+                trace: log.trace.to_str().ok().and_then(|text| text.get(3..35)).unwrap_or_default(),
+                fallback: self.fallback,
+                error: self.error,
+            }
+            .write();
+        }
+    }
+}

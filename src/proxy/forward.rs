@@ -1,0 +1,218 @@
+//! Sends a request to the side that was decided on, and does after each failure what the core says.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use strangler_core::fallback::{FailedTry, NextMove, Sent, after_failure};
+use strangler_core::observation::Failure;
+use strangler_core::route::{HostPolicy, Route};
+use strangler_core::side::Side;
+
+use crate::proxy::attached::RouteRuntime;
+use crate::proxy::{Proxy, chance};
+use crate::upstream::body::OutBody;
+use crate::upstream::pool::{self, Exchange, Lane, TryLimits, UploadProgress};
+use crate::upstream::{Admission, UpstreamState};
+
+/// A request ready to be sent.
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) target: PathAndQuery,
+    pub(crate) headers: HeaderMap,
+    /// What the client sent as `Host`.
+    pub(crate) authority: HeaderValue,
+    pub(crate) body: OutBody,
+    /// Of a streamed body.
+    pub(crate) progress: Option<Arc<UploadProgress>>,
+}
+
+/// An answer that may be given to the client.
+pub(crate) struct Forwarded {
+    pub(crate) exchange: Exchange,
+    pub(crate) admission: Admission,
+    pub(crate) side: Side,
+    pub(crate) upstream: Arc<UpstreamState>,
+    /// From the first dispatch to this head.
+    pub(crate) upstream_time: Duration,
+    /// Why legacy answers instead of extracted.
+    pub(crate) fallback: Option<Failure>,
+}
+
+/// No side answered.
+#[derive(Debug)]
+pub(crate) struct NoAnswer {
+    pub(crate) failure: Failure,
+    pub(crate) fallback: Option<Failure>,
+}
+
+/// What stays the same over all tries of a request.
+pub(crate) struct Forwarder<'a> {
+    pub(crate) proxy: &'a Proxy,
+    pub(crate) runtime: &'a RouteRuntime,
+    pub(crate) route: Option<&'a Arc<Route>>,
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// A request that may be sent once more.
+struct Again {
+    headers: HeaderMap,
+    body: OutBody,
+}
+
+impl Forwarder<'_> {
+    /// Sends `outgoing` to `side`, and on as the core decides.
+    pub(crate) async fn forward(&self, mut side: Side, outgoing: Outgoing) -> Result<Forwarded, NoAnswer> {
+        let Outgoing { method, target, headers, authority, body, progress } = outgoing;
+        let limits = TryLimits { deadline: self.deadline, progress };
+        let is_safe = strangler_core::facts::is_safe(&method);
+        let build = |headers: HeaderMap, body: OutBody| {
+            let mut request = Request::new(body);
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = Uri::from(target.clone());
+            *request.headers_mut() = headers;
+            request
+        };
+        // Only a safe request can be sent once more after a byte of it has left, so only then a second one is kept.
+        let may_go_again = is_safe && (self.runtime.upstream(side).config.retry.times > 0 || self.has_fallback(side));
+        let again =
+            (may_go_again).then(|| body.replay().map(|body| Again { headers: headers.clone(), body })).flatten();
+        let mut request = Some(build(headers, body));
+        let begun = Instant::now();
+        let mut fallback = None;
+        let mut tries: u8 = 0;
+        loop {
+            let upstream = self.runtime.upstream(side);
+            tries = tries.saturating_add(1);
+            let Some(mut next) = request
+                .take()
+                .or_else(|| again.as_ref().and_then(|kept| Some(build(kept.headers.clone(), kept.body.replay()?))))
+            else {
+                // The core never asks for what cannot be sent; should it, the failure is the answer.
+                return Err(NoAnswer { failure: fallback.unwrap_or(Failure::Reset), fallback });
+            };
+            let failed = match upstream.admit(fallback.is_some()) {
+                None => Attempt { failure: Failure::Full, sent: Sent::Nothing, was_pooled: false, request: Some(next) },
+                Some(admission) => {
+                    let endpoint = upstream.choose(chance::next_u64());
+                    set_host(next.headers_mut(), upstream, endpoint, &authority);
+                    upstream.note_request(self.proxy.begun.elapsed());
+                    match pool::send(upstream, endpoint, Lane::User, next, &limits).await {
+                        Ok(exchange) => match self.fault_of(side, exchange.response.status()) {
+                            Some(failure) if self.leads_to_legacy(side, &method, failure, tries, again.is_some()) => {
+                                Attempt { failure, sent: Sent::Maybe, was_pooled: false, request: None }
+                            }
+                            Some(Failure::Garbage) => Attempt {
+                                failure: Failure::Garbage,
+                                sent: Sent::Maybe,
+                                was_pooled: false,
+                                request: None,
+                            },
+                            Some(_) | None => {
+                                let upstream_time = begun.elapsed();
+                                let upstream = Arc::clone(upstream);
+                                return Ok(Forwarded { exchange, admission, side, upstream, upstream_time, fallback });
+                            }
+                        },
+                        Err(error) => {
+                            tracing::debug!(upstream = %upstream.config.name, failure = error.failure.as_str(), cause = ?error.cause, "a try failed");
+                            Attempt {
+                                failure: error.failure,
+                                sent: error.sent,
+                                was_pooled: error.was_pooled,
+                                request: error.request,
+                            }
+                        }
+                    }
+                }
+            };
+            let failure = failed.failure;
+            let what = FailedTry {
+                failure,
+                sent: failed.sent,
+                was_pooled: failed.was_pooled,
+                tries,
+                is_replayable: failed.request.is_some() || again.is_some(),
+                has_budget: is_retried(failure) && upstream.take_retry(self.proxy.begun.elapsed()),
+                has_time: self.deadline.is_none_or(|deadline| Instant::now() < deadline),
+            };
+            match after_failure(side, self.route.map(|route| &**route), upstream.config.retry, &method, &what) {
+                NextMove::Retry => {
+                    self.runtime.metrics.count_retry();
+                    request = failed.request;
+                }
+                NextMove::TryLegacy => {
+                    self.runtime.metrics.count_fallback(failure);
+                    fallback = Some(failure);
+                    side = Side::Legacy;
+                    tries = 0;
+                    request = failed.request;
+                }
+                NextMove::Answer => return Err(NoAnswer { failure, fallback }),
+            }
+        }
+    }
+
+    fn has_fallback(&self, side: Side) -> bool {
+        side == Side::Extracted && self.route.is_some_and(|route| route.fallback.is_some())
+    }
+
+    /// Whether an answer is a failure of its side. A 101 that nobody asked for is no answer at all.
+    fn fault_of(&self, side: Side, status: StatusCode) -> Option<Failure> {
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return Some(Failure::Garbage);
+        }
+        let route = self.route.filter(|_| side == Side::Extracted)?;
+        (!route.success.contains(status.as_u16())).then_some(Failure::Status(status.as_u16()))
+    }
+
+    /// Asked before an answer is thrown away: a failing answer that nothing better follows is still the answer.
+    fn leads_to_legacy(&self, side: Side, method: &Method, failure: Failure, tries: u8, is_replayable: bool) -> bool {
+        let what = FailedTry {
+            failure,
+            sent: Sent::Maybe,
+            was_pooled: false,
+            tries,
+            is_replayable,
+            has_budget: false,
+            has_time: self.deadline.is_none_or(|deadline| Instant::now() < deadline),
+        };
+        let retry = self.runtime.upstream(side).config.retry;
+        after_failure(side, self.route.map(|route| &**route), retry, method, &what) == NextMove::TryLegacy
+    }
+}
+
+/// A retry is taken from the budget only where one could follow.
+fn is_retried(failure: Failure) -> bool {
+    matches!(failure, Failure::Connect | Failure::ConnectTimeout | Failure::Reset)
+}
+
+struct Attempt {
+    failure: Failure,
+    sent: Sent,
+    was_pooled: bool,
+    request: Option<Request<OutBody>>,
+}
+
+fn set_host(headers: &mut HeaderMap, upstream: &UpstreamState, endpoint: usize, authority: &HeaderValue) {
+    let host = match &upstream.config.host {
+        HostPolicy::Preserve => Some(authority),
+        HostPolicy::Upstream => upstream.endpoints().get(endpoint).map(|endpoint| &endpoint.authority),
+        HostPolicy::Literal(host) => Some(host),
+    };
+    if let Some(host) = host {
+        headers.insert(header::HOST, host.clone());
+    }
+}
+
+/// The target in its one spelling: the parsed one when it was spelled so, else made anew.
+pub(crate) fn target_of(uri: &Uri, path: &str) -> Option<PathAndQuery> {
+    let given = uri.path_and_query()?;
+    if given.path() == path {
+        return Some(given.clone());
+    }
+    let text = given.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()
+}

@@ -1,0 +1,190 @@
+//! Header fields on their way through: what belongs to one connection goes, what we vouch for is set.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use strangler_core::decide::{FreshId, STICKY_COOKIE};
+use strangler_core::door::{HOP_BY_HOP, Refusal, nominated};
+use strangler_core::route::HeaderEdits;
+
+use crate::proxy::chance;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const VIA_US: HeaderValue = HeaderValue::from_static("1.1 strangler");
+const MARK: HeaderName = HeaderName::from_static("strangler-shadow");
+
+/// The other end of a client's connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub(crate) ip: IpAddr,
+    /// Written once per connection.
+    pub(crate) text: HeaderValue,
+    /// Whether it may say who the client is.
+    pub(crate) is_trusted: bool,
+}
+
+/// What was found while the fields were made ready.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The trace, as sent on.
+    pub(crate) traceparent: HeaderValue,
+    /// The client, for the log.
+    pub(crate) client: HeaderValue,
+    /// Whether the request is a copy, marked by somebody we trust.
+    pub(crate) is_copy: bool,
+}
+
+/// Makes a request's fields ready for an upstream.
+pub(crate) fn prepare_request(
+    headers: &mut HeaderMap,
+    peer: &Peer,
+    authority: &HeaderValue,
+) -> Result<Prepared, Refusal> {
+    if headers.contains_key(header::CONNECTION) {
+        for name in nominated(headers)? {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(header::EXPECT);
+    let is_copy = peer.is_trusted && headers.contains_key(&MARK);
+    drop_ours_and_doubtful(headers);
+
+    let client = set_forwarded(headers, peer, authority);
+    headers.append(header::VIA, VIA_US);
+    let traceparent = set_trace(headers, peer.is_trusted);
+    if is_copy {
+        headers.insert(MARK, HeaderValue::from_static("1"));
+    }
+    Ok(Prepared { traceparent, client, is_copy })
+}
+
+/// Fields that only we may set, and names that a server may read as another one (`X_Forwarded_For`).
+fn drop_ours_and_doubtful(headers: &mut HeaderMap) {
+    let is_dropped = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("strangler-") || name.starts_with("x-strangler-") || name.contains('_')
+    };
+    if headers.keys().any(is_dropped) {
+        let dropped: Vec<HeaderName> = headers.keys().filter(|name| is_dropped(name)).cloned().collect();
+        for name in dropped {
+            headers.remove(name);
+        }
+    }
+}
+
+fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) -> HeaderValue {
+    if !peer.is_trusted {
+        headers.remove(header::FORWARDED);
+        headers.remove(X_REAL_IP);
+        headers.remove(header::VIA);
+        headers.insert(X_FORWARDED_FOR, peer.text.clone());
+        headers.insert(X_FORWARDED_HOST, authority.clone());
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        return peer.text.clone();
+    }
+    let before =
+        headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
+    // The first one named is the client, as those we trust say.
+    let first = before.split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
+    let client =
+        HeaderValue::from_bytes(first).ok().filter(|first| !first.is_empty()).unwrap_or_else(|| peer.text.clone());
+    let all = if before.is_empty() {
+        peer.text.as_bytes().to_vec()
+    } else {
+        [&before, &b", "[..], peer.text.as_bytes()].concat()
+    };
+    if let Ok(all) = HeaderValue::from_bytes(&all) {
+        headers.insert(X_FORWARDED_FOR, all);
+    }
+    headers.entry(X_FORWARDED_HOST).or_insert_with(|| authority.clone());
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    if let Some(before) = headers.get(header::FORWARDED) {
+        let node = if peer.ip.is_ipv6() { format!("\"[{}]\"", peer.ip) } else { peer.ip.to_string() };
+        let all = [before.as_bytes(), format!(", for={node}").as_bytes()].concat();
+        if let Ok(all) = HeaderValue::from_bytes(&all) {
+            headers.insert(header::FORWARDED, all);
+        }
+    }
+    client
+}
+
+/// W3C Trace Context: a trusted peer's trace goes on under a span of ours, any other begins here.
+fn set_trace(headers: &mut HeaderMap, is_trusted: bool) -> HeaderValue {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
+    let known = headers.get(TRACEPARENT).filter(|_| is_trusted).and_then(|value| trace_of(value.as_bytes()));
+    if let Some((trace, flags)) = known {
+        text[3..35].copy_from_slice(&trace);
+        text[53..].copy_from_slice(&flags);
+    } else {
+        headers.remove(TRACESTATE);
+        chance::hex_into(&mut text[3..19], chance::next_u64());
+        chance::hex_into(&mut text[19..35], chance::next_u64() | 1);
+    }
+    chance::hex_into(&mut text[36..52], chance::next_u64() | 1);
+    let value = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
+    headers.insert(TRACEPARENT, value.clone());
+    value
+}
+
+/// Trace id and flags of a valid `traceparent` of version 00.
+fn trace_of(value: &[u8]) -> Option<([u8; 32], [u8; 2])> {
+    let is_shaped =
+        value.len() == 55 && value.starts_with(b"00-") && value.get(35) == Some(&b'-') && value.get(52) == Some(&b'-');
+    let trace: [u8; 32] = value.get(3..35)?.try_into().ok()?;
+    let span = value.get(36..52)?;
+    let flags: [u8; 2] = value.get(53..55)?.try_into().ok()?;
+    let is_hex = |bytes: &[u8]| bytes.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|b| *b == b'0');
+    let is_valid = is_shaped && is_hex(&trace) && is_hex(span) && is_hex(&flags) && !is_zero(&trace) && !is_zero(span);
+    is_valid.then_some((trace, flags))
+}
+
+/// Makes an answer's fields ready for the client. `false`: they nominate more than a sane answer does.
+pub(crate) fn prepare_response(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        // What is nominated wrongly is an upstream's fault, not the user's: those fields stay.
+        for name in nominated(headers).unwrap_or_default() {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.append(header::VIA, VIA_US);
+}
+
+/// Applies a route's own changes.
+pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &edits.set {
+        headers.insert(name.clone(), value.clone());
+    }
+}
+
+/// While users are split, a shared cache must not give one side's answer to the other side's users.
+pub(crate) fn keep_from_shared_caches(headers: &mut HeaderMap) {
+    if let Some(value) = strangler_core::caching::private_cache_control(headers.get_all(header::CACHE_CONTROL)) {
+        headers.insert(header::CACHE_CONTROL, value);
+    }
+}
+
+/// Sets the proxy's own cookie.
+pub(crate) fn set_cookie(headers: &mut HeaderMap, id: &FreshId, is_secure: bool) {
+    let id = std::str::from_utf8(id).unwrap_or_default();
+    let secure = if is_secure { "; Secure" } else { "" };
+    let text = format!("{STICKY_COOKIE}={id}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}");
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.append(header::SET_COOKIE, value);
+    }
+}

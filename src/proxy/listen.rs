@@ -1,0 +1,144 @@
+//! Listening: one socket per address and core, so that a connection lives where it was accepted.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use pingora_core::apps::ServerApp;
+use pingora_core::listeners::ListenerConfig;
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::l4::stream::L4BufferSettings;
+use pingora_core::server::{Fds, ShutdownWatch};
+use pingora_core::services::Service as _;
+use pingora_core::services::listening::Service;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::watch;
+
+use crate::proxy::connection::{self, SWEEP_EVERY};
+use crate::proxy::headers::Peer;
+use crate::proxy::{Worker, attached::Attached};
+use crate::upstream::pool;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// An address could not be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct ListenError {
+    /// Which.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Sockets of one address, one per core.
+#[derive(Debug)]
+pub struct Bound {
+    /// As bound: a port 0 has become a real one.
+    pub address: SocketAddr,
+    /// As many as there are cores.
+    pub sockets: Vec<TcpListener>,
+}
+
+/// Binds `address` once per core.
+pub fn bind(address: SocketAddr, cores: usize) -> Result<Bound, ListenError> {
+    let failed = |source| ListenError { address, source };
+    let mut bound = Bound { address, sockets: Vec::with_capacity(cores) };
+    for _ in 0..cores {
+        let socket = bind_one(bound.address, cores > 1).map_err(failed)?;
+        bound.address = socket.local_addr().map_err(failed)?;
+        bound.sockets.push(socket);
+    }
+    Ok(bound)
+}
+
+fn bind_one(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // With one core a second process on the same port must be told so, not be given half of the connections.
+    if is_shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts and serves on this core until `stop` says so; then waits for what is under way, at most for `drain`.
+pub async fn run_core(
+    worker: Worker,
+    sockets: Vec<(SocketAddr, TcpListener)>,
+    stop: watch::Receiver<bool>,
+    drain: Duration,
+) {
+    let sweeper = tokio::spawn(sweep(worker.clone()));
+    let mut fds = Fds::new();
+    let mut service = Service::new("http".into(), App { worker: worker.clone() });
+    for (address, socket) in sockets {
+        let key = address.to_string();
+        fds.add(key.clone(), socket.into_raw_fd());
+        // Buffers of its own would be twice what hyper keeps already, 64 KiB for each connection.
+        service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
+    }
+    service.start_service(Some(Arc::new(parking_lot::Mutex::new(fds))), stop, 1).await;
+    // Accepted, but not yet polled.
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
+    if tokio::time::timeout(drain, worker.proxy.open.wait_none()).await.is_err() {
+        tracing::warn!(
+            open = worker.proxy.open.count(),
+            "the drain deadline passed with connections open; they are closed"
+        );
+    }
+    sweeper.abort();
+}
+
+/// What a core does a few times a second.
+async fn sweep(worker: Worker) {
+    let mut every = tokio::time::interval(SWEEP_EVERY);
+    let mut snapshot = Arc::downgrade(&worker.proxy.live.load().snapshot);
+    loop {
+        every.tick().await;
+        worker.proxy.tick();
+        connection::sweep(&worker);
+        pool::sweep();
+        let published = worker.proxy.live.load();
+        let now = Arc::downgrade(&published.snapshot);
+        if !now.ptr_eq(&snapshot) {
+            let attached: &Attached = &published.attached;
+            pool::forget(|upstream| {
+                attached.upstream(&upstream.config.name).is_some_and(|known| Arc::ptr_eq(known, upstream))
+            });
+            snapshot = now;
+        }
+    }
+}
+
+struct App {
+    worker: Worker,
+}
+
+#[async_trait]
+impl ServerApp for App {
+    async fn process_new(self: &Arc<Self>, stream: Stream, stop: &ShutdownWatch) -> Option<Stream> {
+        let address = stream.get_socket_digest().and_then(|digest| digest.peer_addr()?.as_inet().map(SocketAddr::ip));
+        let ip = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).to_canonical();
+        let peer = Peer {
+            text: HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            is_trusted: self.worker.proxy.settings.trusted.iter().any(|block| block.contains(ip)),
+            ip,
+        };
+        connection::spawn(self.worker.clone(), stream, peer, stop.clone());
+        None
+    }
+}

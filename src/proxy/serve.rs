@@ -1,0 +1,291 @@
+//! One request: let in, matched, decided, forwarded, copied, answered.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use strangler_core::decide::{Decision, caller_key, decide};
+use strangler_core::door::{Admitted, Refusal, admit};
+use strangler_core::facts::RequestFacts;
+use strangler_core::observation::Failure;
+use strangler_core::override_token;
+use strangler_core::route::Route;
+use strangler_core::side::Side;
+use strangler_core::snapshot::Snapshot;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::proxy::body::{ClientBody, UpstreamBody};
+use crate::proxy::copies::CopyPlan;
+use crate::proxy::finish::{Finish, Logged, Place};
+use crate::proxy::forward::{Forwarded, Forwarder, NoAnswer, Outgoing, target_of};
+use crate::proxy::headers::{self, Peer};
+use crate::proxy::tee::Tee;
+use crate::proxy::upload::{ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
+use crate::proxy::{Worker, answer, chance};
+use crate::telemetry::metrics::SideGauge;
+use crate::upstream::body::{BodyError, OutBody};
+use crate::upstream::pool::UploadProgress;
+
+/// What is known of a request once it has been decided on.
+struct Decided {
+    route: Option<Arc<Route>>,
+    index: usize,
+    decision: Decision,
+    /// Whether users of this route are split now.
+    is_split: bool,
+    /// Keyed hash of the caller's key.
+    caller: Option<u64>,
+}
+
+/// Answers one request. Never fails: what goes wrong is an answer, too.
+pub(crate) async fn respond(worker: Worker, peer: Arc<Peer>, request: Request<Incoming>) -> Response<ClientBody> {
+    let begun = Instant::now();
+    let proxy = Arc::clone(&worker.proxy);
+    let mut finish = Finish::new(&proxy, begun);
+    let (mut parts, body) = request.into_parts();
+    let published = Arc::clone(&proxy.live.load());
+
+    let refuse = |finish: Finish, refusal: Refusal| {
+        proxy.metrics.count_rejected(refusal.as_str());
+        own_answer(finish, answer::refused(refusal))
+    };
+    let admitted = match admit(&parts.method, &parts.uri, parts.version, &parts.headers) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refuse(finish, refusal),
+    };
+    let is_overloaded = proxy.in_flight.iter().map(SideGauge::get).sum::<i64>() >= proxy.settings.limits.in_flight;
+    if is_overloaded {
+        proxy.metrics.count_rejected("overloaded");
+        return own_answer(finish, answer::overloaded());
+    }
+    let decided = decide_on(&worker, &published.snapshot, &parts, &admitted);
+    let runtime = decided.route.as_ref().and_then(|_| published.attached.routes.get(decided.index));
+    let runtime = runtime.unwrap_or(&published.attached.fall_through).clone();
+    let Some(target) = target_of(&parts.uri, &admitted.path) else {
+        return refuse(finish, Refusal::Target);
+    };
+    let Ok(authority) = HeaderValue::from_str(admitted.authority) else {
+        return refuse(finish, Refusal::Host);
+    };
+    let plan = decided.route.as_ref().and_then(|route| {
+        let facts = facts_of(&parts, &admitted);
+        CopyPlan::of(&worker, route, decided.index, &decided.decision, decided.caller, &facts)
+    });
+    let host = if finish.is_logged() { admitted.host.clone().into_owned() } else { String::new() };
+    drop(admitted);
+    let prepared = match headers::prepare_request(&mut parts.headers, &peer, &authority) {
+        Ok(prepared) => prepared,
+        Err(refusal) => return refuse(finish, refusal),
+    };
+    if finish.is_logged() {
+        finish.log(Logged {
+            method: parts.method.clone(),
+            host,
+            path: target.path().to_owned(),
+            client: prepared.client.clone(),
+            trace: prepared.traceparent.clone(),
+            upstream: None,
+        });
+    }
+    if let Some(route) = &decided.route {
+        headers::edit(&mut parts.headers, &route.request_headers);
+    }
+    finish.place(Place { route: runtime.clone(), decision: decided.decision.clone() });
+
+    let bytes_max = decided.route.as_ref().map_or(u64::MAX, |route| route.max_body);
+    let upload = match take_body(&parts, body, &decided, bytes_max, proxy.settings.limits.body_idle).await {
+        Ok(upload) => upload,
+        Err(error) => return upload_failed(&worker, finish, error),
+    };
+    let deadline = match &decided.route {
+        Some(route) => route.deadline.map(|deadline| begun + deadline),
+        None => None,
+    };
+    let Uploading { body, progress, fault } = upload;
+    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body, &prepared));
+    let forwarder = Forwarder { proxy: &proxy, runtime: &runtime, route: decided.route.as_ref(), deadline };
+    let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, authority, body, progress };
+    // Boxed: its state is large, and an idle connection should not carry it.
+    match Box::pin(forwarder.forward(decided.decision.side, outgoing)).await {
+        Ok(forwarded) => answered(&worker, finish, &decided, forwarded, tee, deadline),
+        Err(no_answer) => {
+            if let Some(error) = fault.as_ref().and_then(|fault| fault.read()) {
+                return upload_failed(&worker, finish, error);
+            }
+            unanswered(finish, &no_answer, tee)
+        }
+    }
+}
+
+fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted: &Admitted<'_>) -> Decided {
+    let facts = facts_of(parts, admitted);
+    let Some((index, route)) =
+        snapshot.table().find(&facts).and_then(|index| Some((index, snapshot.table().routes().get(index)?)))
+    else {
+        return Decided { route: None, index: 0, decision: Decision::FALL_THROUGH, is_split: false, caller: None };
+    };
+    let forced = forced_side(worker, route, &facts);
+    let decision = decide(snapshot, index, route, &facts, forced, chance::caller_id);
+    let is_split = snapshot.state(index).is_some_and(|state| state.weight.is_split() && !state.killed);
+    let caller = caller_key(route, &facts).map(|(key, _)| xxh3_64_with_seed(key, worker.proxy.settings.caller_seed));
+    Decided { route: Some(Arc::clone(route)), index, decision, is_split, caller }
+}
+
+fn facts_of<'a>(parts: &'a Parts, admitted: &'a Admitted<'_>) -> RequestFacts<'a> {
+    RequestFacts {
+        method: &parts.method,
+        host: &admitted.host,
+        path: &admitted.path,
+        query: admitted.query,
+        headers: &parts.headers,
+    }
+}
+
+/// What a rightly signed override says. A wrong one is counted and otherwise not there.
+fn forced_side(worker: &Worker, route: &Route, facts: &RequestFacts<'_>) -> Option<Side> {
+    let name: &HeaderName = route.override_header.as_ref()?;
+    let token = facts.header(name)?;
+    let now_s = worker.proxy.unix_s.load(std::sync::atomic::Ordering::Relaxed);
+    let keys = &worker.proxy.settings.keys;
+    let token = std::str::from_utf8(token).ok()?;
+    match override_token::verify(keys, token, facts.host, route.name.as_str(), now_s) {
+        Ok(side) => Some(side),
+        Err(error) => {
+            worker.proxy.metrics.count_rejected("bad_override");
+            tracing::warn!(route = %route.name, %error, "an override was not believed; the request goes where it would have gone");
+            None
+        }
+    }
+}
+
+struct Uploading {
+    body: OutBody,
+    progress: Option<Arc<UploadProgress>>,
+    fault: Option<Arc<UploadFault>>,
+}
+
+/// A safe request's body is read ahead, so that it can be sent twice; any other streams.
+async fn take_body(
+    parts: &Parts,
+    mut incoming: Incoming,
+    decided: &Decided,
+    bytes_max: u64,
+    idle: Duration,
+) -> Result<Uploading, BodyError> {
+    use hyper::body::Body as _;
+    let at_hand = |body| Uploading { body, progress: None, fault: None };
+    if incoming.is_end_stream() {
+        return Ok(at_hand(OutBody::Empty));
+    }
+    if incoming.size_hint().lower() > bytes_max {
+        return Err(BodyError::TooLarge);
+    }
+    let mut head = Bytes::new();
+    if strangler_core::facts::is_safe(&parts.method) {
+        let kept_max =
+            decided.route.as_ref().and_then(|route| route.fallback).map_or(1 << 20, |fallback| fallback.max_body);
+        match read_ahead(&mut incoming, kept_max.min(bytes_max), idle).await? {
+            ReadAhead::Whole(body) => return Ok(at_hand(OutBody::Full(body))),
+            ReadAhead::Part(part) if part.len() as u64 > bytes_max => return Err(BodyError::TooLarge),
+            ReadAhead::Part(part) => head = part,
+        }
+    }
+    let (progress, fault) = (UploadProgress::new(), Arc::<UploadFault>::default());
+    let bounds = UploadBounds { bytes_max, idle };
+    let body = Upload::stream(head, incoming, bounds, Arc::clone(&progress), Arc::clone(&fault));
+    Ok(Uploading { body, progress: Some(progress), fault: Some(fault) })
+}
+
+fn answered(
+    worker: &Worker,
+    mut finish: Finish,
+    decided: &Decided,
+    forwarded: Forwarded,
+    tee: Option<Tee>,
+    deadline: Option<Instant>,
+) -> Response<ClientBody> {
+    let Forwarded { exchange, admission, side, upstream, upstream_time, fallback } = forwarded;
+    let (mut parts, incoming) = exchange.response.into_parts();
+    let tee = match (tee, fallback) {
+        (Some(tee), None) => Some(tee.head(parts.status, &parts.headers)),
+        (Some(tee), Some(failure)) => {
+            // The user's answer is not the asked side's: what is compared is that side's failure.
+            tee.failed(failure);
+            None
+        }
+        (None, _) => None,
+    };
+    headers::prepare_response(&mut parts.headers);
+    parts.extensions.clear();
+    parts.version = http::Version::HTTP_11;
+    if decided.is_split {
+        headers::keep_from_shared_caches(&mut parts.headers);
+    }
+    if let Some(id) = &decided.decision.cookie {
+        headers::set_cookie(&mut parts.headers, id, false);
+    }
+    if let Some(route) = &decided.route {
+        headers::edit(&mut parts.headers, &route.response_headers);
+    }
+    if worker.proxy.settings.expose_decision {
+        expose(&mut parts.headers, decided, side);
+    }
+    finish.answered_by = Some(side);
+    finish.status = parts.status.as_u16();
+    finish.upstream_time = Some(upstream_time);
+    finish.fallback = fallback;
+    if finish.is_logged() {
+        finish.note_upstream(upstream.config.name.as_str());
+    }
+    finish.note_head();
+    let body = ClientBody::upstream(UpstreamBody {
+        incoming,
+        lease: Some(exchange.lease),
+        admission: Some(admission),
+        tee,
+        finish: Some(finish),
+        idle: upstream.config.timeouts.idle,
+        deadline: deadline.map(Into::into),
+        timer: None,
+    });
+    Response::from_parts(parts, body)
+}
+
+fn expose(headers: &mut http::HeaderMap, decided: &Decided, side: Side) {
+    headers.insert("strangler-side", HeaderValue::from_static(side.as_str()));
+    let route = decided.route.as_ref().map_or(strangler_core::name::FALL_THROUGH, |route| route.name.as_str());
+    if let Ok(route) = HeaderValue::from_str(route) {
+        headers.insert("strangler-route", route);
+    }
+}
+
+fn unanswered(mut finish: Finish, no_answer: &NoAnswer, tee: Option<Tee>) -> Response<ClientBody> {
+    if let Some(tee) = tee {
+        tee.failed(no_answer.fallback.unwrap_or(no_answer.failure));
+    }
+    finish.fallback = no_answer.fallback;
+    finish.error = Some(no_answer.failure.as_str());
+    own_answer(finish, answer::failed(no_answer.failure))
+}
+
+fn upload_failed(worker: &Worker, mut finish: Finish, error: BodyError) -> Response<ClientBody> {
+    let (reason, response) = match error {
+        BodyError::TooLarge => ("body_too_large", answer::refused(Refusal::BodyTooLarge)),
+        BodyError::Idle => ("body_timeout", answer::slow_body()),
+        // Nobody is there to read it.
+        BodyError::ClientGone => ("client_gone", answer::failed(Failure::Reset)),
+    };
+    worker.proxy.metrics.count_rejected(reason);
+    finish.error = Some(reason);
+    own_answer(finish, response)
+}
+
+fn own_answer(mut finish: Finish, response: Response<ClientBody>) -> Response<ClientBody> {
+    finish.status = response.status().as_u16();
+    finish.bytes = response.body().bytes_at_hand();
+    response
+}

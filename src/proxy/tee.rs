@@ -1,0 +1,104 @@
+//! The user's answer, kept on the side for a comparison: pieces by reference, bounded, told only when it is complete.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use strangler_core::observation::{Answer, Failure, Observation, Outcome};
+use tokio::sync::oneshot;
+
+use crate::upstream::budget::{ByteBudget, Held};
+
+/// Waits for the user's answer; dropped without one, it tells the shadow that the user went away.
+pub(crate) struct Tee {
+    to: oneshot::Sender<Observation>,
+    begun: Instant,
+    kept_max: u64,
+    budget: ByteBudget,
+}
+
+/// Sees the answer's body go by.
+pub(crate) struct BodyTee {
+    tee: Tee,
+    first_byte: Duration,
+    status: StatusCode,
+    headers: HeaderMap,
+    pieces: Vec<Bytes>,
+    kept: u64,
+    seen: u64,
+    is_truncated: bool,
+    held: Held,
+}
+
+impl Tee {
+    pub(crate) fn new(to: oneshot::Sender<Observation>, begun: Instant, kept_max: u64, budget: ByteBudget) -> Tee {
+        Tee { to, begun, kept_max, budget }
+    }
+
+    /// The side that was asked failed; what the user gets instead is not its answer.
+    pub(crate) fn failed(self, failure: Failure) {
+        let took = self.begun.elapsed();
+        // The shadow may have given the copy up.
+        let _ = self.to.send(Observation { outcome: Outcome::Failed(failure), first_byte: took, total: took });
+    }
+
+    /// The head of the answer came.
+    pub(crate) fn head(self, status: StatusCode, headers: &HeaderMap) -> BodyTee {
+        BodyTee {
+            first_byte: self.begun.elapsed(),
+            status,
+            headers: headers.clone(),
+            pieces: Vec::new(),
+            kept: 0,
+            seen: 0,
+            is_truncated: false,
+            held: self.budget.hold(0).unwrap_or_default(),
+            tee: self,
+        }
+    }
+}
+
+impl BodyTee {
+    pub(crate) fn piece(&mut self, piece: &Bytes) {
+        let bytes = piece.len() as u64;
+        self.seen += bytes;
+        if self.is_truncated {
+            return;
+        }
+        if self.kept + bytes > self.tee.kept_max || !self.held.grow(bytes) {
+            self.is_truncated = true;
+            return;
+        }
+        self.kept += bytes;
+        self.pieces.push(piece.clone());
+    }
+
+    /// The answer has ended well.
+    pub(crate) fn complete(self) {
+        let body = match <[Bytes; 1]>::try_from(self.pieces) {
+            Ok([one]) => one,
+            Err(pieces) => {
+                let mut all = BytesMut::with_capacity(usize::try_from(self.kept).unwrap_or_default());
+                for piece in &pieces {
+                    all.extend_from_slice(piece);
+                }
+                all.freeze()
+            }
+        };
+        let answer = Answer {
+            status: self.status,
+            headers: self.headers,
+            body,
+            body_bytes: self.seen,
+            is_truncated: self.is_truncated,
+        };
+        let total = self.tee.begun.elapsed();
+        let _ =
+            self.tee.to.send(Observation { outcome: Outcome::Answered(answer), first_byte: self.first_byte, total });
+    }
+
+    /// The upstream broke off in its body.
+    pub(crate) fn truncated(self) {
+        self.tee.failed(Failure::Truncated);
+    }
+}

@@ -1,0 +1,156 @@
+//! A client's body on its way to an upstream: counted, bounded, never buffered whole.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::upstream::body::{BodyError, OutBody};
+use crate::upstream::pool::UploadProgress;
+
+/// Why an upload ended early, readable after the body was given away.
+#[derive(Debug, Default)]
+pub(crate) struct UploadFault(AtomicU8);
+
+impl UploadFault {
+    pub(crate) fn read(&self) -> Option<BodyError> {
+        match self.0.load(Ordering::Relaxed) {
+            1 => Some(BodyError::ClientGone),
+            2 => Some(BodyError::TooLarge),
+            3 => Some(BodyError::Idle),
+            _ => None,
+        }
+    }
+
+    fn note(&self, error: BodyError) {
+        let code = match error {
+            BodyError::ClientGone => 1,
+            BodyError::TooLarge => 2,
+            BodyError::Idle => 3,
+        };
+        self.0.store(code, Ordering::Relaxed);
+    }
+}
+
+/// Bounds on an upload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UploadBounds {
+    /// Bytes in all.
+    pub(crate) bytes_max: u64,
+    /// Between two pieces.
+    pub(crate) idle: Duration,
+}
+
+/// The client's body as it comes, after what has been read of it already.
+pub(crate) struct Upload {
+    head: Option<Bytes>,
+    incoming: Incoming,
+    left: u64,
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    progress: Arc<UploadProgress>,
+    fault: Arc<UploadFault>,
+}
+
+impl Upload {
+    /// `head` has been counted already.
+    pub(crate) fn stream(
+        head: Bytes,
+        incoming: Incoming,
+        bounds: UploadBounds,
+        progress: Arc<UploadProgress>,
+        fault: Arc<UploadFault>,
+    ) -> OutBody {
+        let left = bounds.bytes_max.saturating_sub(head.len() as u64);
+        let head = (!head.is_empty()).then_some(head);
+        OutBody::Stream(Box::pin(Upload { head, incoming, left, idle: bounds.idle, timer: None, progress, fault }))
+    }
+
+    fn fail(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.fault.note(error);
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(head) = self.head.take() {
+            self.progress.note(false);
+            return Poll::Ready(Some(Ok(Frame::data(head))));
+        }
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.timer = None;
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if bytes > self.left {
+                    return self.fail(BodyError::TooLarge);
+                }
+                self.left -= bytes;
+                self.progress.note(self.incoming.is_end_stream());
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => self.fail(BodyError::ClientGone),
+            Poll::Ready(None) => {
+                self.progress.note(true);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let idle = self.idle;
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+                if timer.as_mut().poll(cx).is_ready() { self.fail(BodyError::Idle) } else { Poll::Pending }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.head.is_none() && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let head = self.head.as_ref().map_or(0, |head| head.len() as u64);
+        let rest = self.incoming.size_hint();
+        rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(head + rest))
+    }
+}
+
+/// What came of reading a body ahead.
+pub(crate) enum ReadAhead {
+    /// All of it.
+    Whole(Bytes),
+    /// Its beginning; the rest is still to come.
+    Part(Bytes),
+}
+
+/// Reads up to `bytes_max` bytes, so that the request can be sent twice.
+pub(crate) async fn read_ahead(
+    incoming: &mut Incoming,
+    bytes_max: u64,
+    idle: Duration,
+) -> Result<ReadAhead, BodyError> {
+    let mut kept = BytesMut::new();
+    loop {
+        let frame = tokio::time::timeout(idle, incoming.frame()).await.map_err(|_| BodyError::Idle)?;
+        match frame {
+            None => return Ok(ReadAhead::Whole(kept.freeze())),
+            Some(Err(_)) => return Err(BodyError::ClientGone),
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    kept.extend_from_slice(data);
+                }
+                if kept.len() as u64 > bytes_max {
+                    return Ok(ReadAhead::Part(kept.freeze()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What tests are made of.
+
+pub mod backend;
+pub mod proxy;

@@ -1,0 +1,281 @@
+//! The built binary between a monolith and an extracted service, as a user would start it.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::support::backend::Backend;
+
+/// Bound on everything that a test waits for: far beyond what is needed, so that it never decides a result.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// A proxy about to be started.
+pub struct Plan {
+    routes: String,
+    arguments: Vec<String>,
+    dir: TempDir,
+}
+
+/// A running proxy; killed when dropped.
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    pub dir: TempDir,
+    child: Child,
+    log: mpsc::Receiver<String>,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary, with nothing of the tester's own settings.
+pub fn strangler() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strangler"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STRANGLER_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Plan {
+    /// A routes file with these two sides and no routes yet.
+    pub fn between(legacy: &Backend, extracted: &Backend) -> Plan {
+        let routes = format!(
+            "version: 1\nupstreams:\n  monolith: {{endpoints: [\"{}\"]}}\n  extracted: {{endpoints: [\"{}\"]}}\nlegacy: monolith\nroutes:\n",
+            legacy.url(),
+            extracted.url()
+        );
+        Plan { routes, arguments: Vec::new(), dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// A whole routes file.
+    pub fn file(routes: &str) -> Plan {
+        Plan { routes: routes.to_owned(), arguments: Vec::new(), dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// One more route, in flow style: `{name: r, match: /r, extracted: extracted}`.
+    pub fn route(mut self, route: &str) -> Plan {
+        self.routes += &format!("  - {route}\n");
+        self
+    }
+
+    pub fn argument(mut self, argument: &str) -> Plan {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    pub fn routes_file(&self) -> PathBuf {
+        self.dir.path().join("routes.yaml")
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// Starts it and waits until it says where it listens.
+    pub async fn start(self) -> Proxy {
+        std::fs::write(self.routes_file(), &self.routes).unwrap();
+        self.start_as_is().await
+    }
+
+    /// Likewise, with the routes file as it is (or is not).
+    pub async fn start_as_is(self) -> Proxy {
+        let mut child = self.command().stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (lines, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if std::env::var_os("SHOW_PROXY_LOG").is_some() {
+                    eprintln!("proxy: {line}");
+                }
+                if lines.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let (mut address, mut admin) = (None, None);
+        let mut told = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        while address.is_none() || admin.is_none() {
+            let Ok(line) = log.recv_timeout(until.saturating_duration_since(Instant::now())) else {
+                let _ = child.kill();
+                panic!("the proxy did not start:\n{}", told.join("\n"));
+            };
+            if let Some(at) = line.strip_prefix("listening on http://") {
+                address = Some(at.parse().unwrap());
+            } else if let Some(at) = line.strip_prefix("admin on http://") {
+                admin = Some(at.parse().unwrap());
+            }
+            told.push(line);
+        }
+        Proxy { address: address.unwrap(), admin: admin.unwrap(), dir: self.dir, child, log }
+    }
+
+    /// The command line that `start` would run.
+    pub fn command(&self) -> Command {
+        let mut command = strangler();
+        command.arg("run").arg("--routes").arg(self.routes_file()).arg("--state-dir").arg(self.state_dir());
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "2", "--access-log", "off"]);
+        command.args(&self.arguments);
+        command
+    }
+}
+
+impl Proxy {
+    pub fn between(legacy: &Backend, extracted: &Backend) -> Plan {
+        Plan::between(legacy, extracted)
+    }
+
+    pub fn routes_file(&self) -> PathBuf {
+        self.dir.path().join("routes.yaml")
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Puts another routes file in place, as an editor would: whole, by a rename.
+    pub fn write_routes(&self, text: &str) {
+        replace(&self.routes_file(), text);
+    }
+
+    pub async fn get(&self, target: &str) -> Answer {
+        self.send(Method::GET, target, &[], "").await
+    }
+
+    pub async fn post(&self, target: &str, body: &'static str) -> Answer {
+        self.send(Method::POST, target, &[], body).await
+    }
+
+    pub async fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &'static str) -> Answer {
+        self.try_send(method, target, headers, body).await.unwrap()
+    }
+
+    /// As `send`, for a request whose connection may break.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &'static str,
+    ) -> Result<Answer, hyper::Error> {
+        let mut request = Request::builder().method(method).uri(target).header("host", "shop.example.com");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        exchange(self.address, request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap()).await
+    }
+
+    /// The admin API's answer.
+    pub async fn admin(&self, method: Method, target: &str, body: &str) -> Answer {
+        let token = std::fs::read_to_string(self.state_dir().join("admin-token")).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header("host", self.admin.to_string())
+            .header("authorization", format!("Bearer {}", token.trim()))
+            .header("content-type", "application/json");
+        exchange(self.admin, request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await.unwrap()
+    }
+
+    /// The value of one sample, named as it is printed; 0 when it is not there.
+    pub async fn metric(&self, sample: &str) -> f64 {
+        let text = self.admin(Method::GET, "/metrics", "").await.body;
+        let line = text.lines().find(|line| line.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Waits until a sample is at least `least`.
+    pub async fn wait_for_metric(&self, sample: &str, least: f64) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let value = self.metric(sample).await;
+            if value >= least {
+                return;
+            }
+            assert!(Instant::now() < until, "{sample} is {value}, not {least}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits for a line of its log that contains `text`.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.log.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(_) => panic!("the log never said {text:?}"),
+            }
+        }
+    }
+
+    /// Sends a signal by its name, as `kill -TERM` would.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "the proxy did not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Writes a file whole: a new one beside it, renamed over it.
+pub fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+/// One request over a connection of its own.
+pub async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    driver.abort();
+    Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() })
+}
