@@ -180,6 +180,7 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
     let Some((index, route)) = found else {
         return base;
     };
+    // Without a key the bucket is chance, so whatever this id would draw is not shown.
     let decision = decide(snapshot, index, route, facts, None, || [b'0'; 32]);
     let weight = snapshot.state(index).map(|state| state.weight).unwrap_or_default();
     let is_drawn = decision.key == KeyOrigin::Fresh;
@@ -208,7 +209,6 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
             (None, side) => format!("the weight is {weight}, so everyone is on {side}"),
         },
     };
-    // Without a key and with users split the side is chance: legacy is what most of a canary's callers see.
     Explanation {
         route: Some(route.name.as_str().to_owned()),
         pattern: Some(route.conditions.path.to_string()),

@@ -19,8 +19,6 @@ pub mod fault;
 pub mod limits;
 pub mod raw;
 pub mod table;
-#[cfg(any(test, feature = "fixture"))]
-pub mod fixture;
 pub mod runtime;
 pub mod snapshot;
 pub mod override_token;
@@ -36,5 +34,9 @@ pub mod json;
 pub mod compare;
 pub mod redact;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fixture"))]
+#[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]
 mod samples;
+#[cfg(any(test, feature = "fixture"))]
+#[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]
+pub mod fixture;
