@@ -1,5 +1,6 @@
 //! One binary for all integration tests: it links once.
 
+mod assignment;
 mod fallback;
 mod forwarding;
 mod support;

@@ -1,4 +1,5 @@
 //! What tests are made of.
 
 pub mod backend;
+pub mod load;
 pub mod proxy;
