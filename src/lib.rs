@@ -8,3 +8,5 @@ pub mod telemetry;
 pub mod upstream;
 pub mod run;
 pub mod admin;
+pub mod args;
+pub mod cli;
