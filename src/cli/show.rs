@@ -86,17 +86,21 @@ pub(super) fn status(answer: &Value) -> String {
     let mut notes = Vec::new();
     for route in list(answer, "routes") {
         let numbers = route.get("numbers").unwrap_or(&Value::Null);
-        let side = |requests: &str, failures: &str| match numbers {
-            Value::Null => "-".to_owned(),
-            _ if number(numbers, failures) == 0 => number(numbers, requests).to_string(),
-            _ => format!("{} ({} failed)", number(numbers, requests), number(numbers, failures)),
+        let side = |requests: &str, failures: &str| {
+            if numbers.is_null() {
+                "-".to_owned()
+            } else if number(numbers, failures) == 0 {
+                number(numbers, requests).to_string()
+            } else {
+                format!("{} ({} failed)", number(numbers, requests), number(numbers, failures))
+            }
         };
         let (stage, lifted) = (text(route, "stage"), text(route, "stage_when_lifted"));
         let shadow = text(route, "shadow");
-        let compare = match (is(route, "compare"), numbers) {
+        let compare = match (is(route, "compare"), numbers.is_null()) {
             (false, _) => "-".to_owned(),
-            (true, Value::Null) => "on".to_owned(),
-            (true, _) => format!("{} of {} differ", number(numbers, "mismatches"), number(numbers, "compared")),
+            (true, true) => "on".to_owned(),
+            (true, false) => format!("{} of {} differ", number(numbers, "mismatches"), number(numbers, "compared")),
         };
         let waits = texts(route, "waits_for");
         rows.add_row([

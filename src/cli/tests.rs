@@ -107,7 +107,11 @@ fn ask(line: &str, url: &str, state_dir: &Path) -> Result<String, (CliError, Str
     let outcome = match args.unwrap_or_else(|error| panic!("{line}: {error}")).command {
         Command::Client(command) => run(&command, &mut out),
         Command::Explain(args) => explain_running(&args, &mut out),
-        other => panic!("{other:?} is no verb of the client"),
+        other @ (Command::Run(_)
+        | Command::Check(_)
+        | Command::Schema
+        | Command::OverrideToken(_)
+        | Command::Completions { .. }) => panic!("{other:?} is no verb of the client"),
     };
     let text = String::from_utf8(out).unwrap();
     // What was printed before a refusal matters, too.
