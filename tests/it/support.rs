@@ -1,5 +1,6 @@
 //! What tests are made of.
 
 pub mod backend;
+pub mod invalid_routes;
 pub mod load;
 pub mod proxy;
