@@ -12,7 +12,7 @@ use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use strangler_core::fault::Fault;
 use strangler_core::reload::{
-    Attempt, AttemptOutcome, ConfigStatus, Lost, ReloadVerdict, Source, judge_reload, looks_cut,
+    Attempt, AttemptOutcome, ConfigStatus, Lost, ReloadVerdict, Running, Source, judge_reload, looks_cut,
 };
 use strangler_core::snapshot::Snapshot;
 use strangler_core::table::{Revision, RoutingTable};
@@ -35,8 +35,10 @@ const GONE_WAIT: Duration = Duration::from_millis(40);
 /// Requests and signs of change that may wait.
 const QUEUE: usize = 16;
 
-/// Puts a table in force: made into a snapshot on top of the latest one.
-pub type MakeSnapshot = dyn Fn(&Arc<Snapshot>, Arc<RoutingTable>) -> Arc<Snapshot> + Send;
+/// Asked whether a table may take the place of what is in force.
+pub type Judge<'a> = dyn Fn(Running<'_>) -> ReloadVerdict + 'a;
+/// Puts a table in force if the judge, shown what is in force at that moment, has nothing against it. Made by [`publish_to`].
+pub type PutInForce = dyn Fn(&Arc<RoutingTable>, &Judge<'_>) -> ReloadVerdict + Send;
 /// Told of every attempt.
 pub type OnAttempt = dyn Fn(&ConfigStatus) + Send;
 
@@ -46,12 +48,28 @@ pub struct Reloader {
     pub path: PathBuf,
     /// Where the last good text is kept; `None`: nowhere.
     pub state_dir: Option<PathBuf>,
-    /// Where a snapshot is published.
-    pub publish: Arc<dyn Publish>,
-    /// How a table becomes a snapshot.
-    pub make: Box<MakeSnapshot>,
+    /// How a table comes into force.
+    pub put_in_force: Box<PutInForce>,
     /// Told of every attempt but those that found nothing new by themselves.
     pub on_attempt: Box<OnAttempt>,
+}
+
+/// Puts tables in force by publishing snapshots. `make` puts a table under what the latest snapshot holds beside its own.
+///
+/// The judge and `make` see the latest snapshot under the lock that whoever moves a weight takes, too.
+pub fn publish_to(
+    publish: Arc<dyn Publish>,
+    make: impl Fn(&Arc<Snapshot>, Arc<RoutingTable>) -> Arc<Snapshot> + Send + 'static,
+) -> Box<PutInForce> {
+    Box::new(move |table, judge| {
+        let mut verdict = ReloadVerdict::Accept;
+        publish.change(&mut |current| {
+            let weight = |index| current.state(index).map(|state| state.weight);
+            verdict = judge(Running { table: current.table(), weight: &weight });
+            (verdict == ReloadVerdict::Accept).then(|| make(current, Arc::clone(table)))
+        });
+        verdict
+    })
 }
 
 /// Why a reload was not even tried.
@@ -210,6 +228,8 @@ struct Work {
 
 impl Work {
     fn run(&mut self, messages: &Receiver<Message>) {
+        // What changed between the start's reading and the first watching would otherwise wait for the poll.
+        self.attempt(Why::Unasked);
         let mut next_poll = Instant::now() + POLL;
         // The first and the last sign of a change that has not been looked at.
         let mut signs: Option<(Instant, Instant)> = None;
@@ -279,7 +299,9 @@ impl Work {
             return self.say(AttemptOutcome::Refused, faults);
         };
         let accept_removals = matches!(why, Why::Asked { accept_removals: true });
-        match self.publish(&table, &text, accept_removals) {
+        let cut = looks_cut(&self.in_force, &text);
+        let judge = |running: Running<'_>| judge_reload(running, &table, cut, accept_removals);
+        match (self.reloader.put_in_force)(&table, &judge) {
             ReloadVerdict::Accept => {
                 self.in_force = text;
                 self.status.revision = revision;
@@ -296,17 +318,6 @@ impl Work {
                 }
             }
         }
-    }
-
-    /// Judged against the latest snapshot, under the lock that whoever moves a weight takes, too.
-    fn publish(&self, table: &Arc<RoutingTable>, text: &[u8], accept_removals: bool) -> ReloadVerdict {
-        let cut = looks_cut(&self.in_force, text);
-        let mut verdict = ReloadVerdict::Accept;
-        self.reloader.publish.change(&mut |current| {
-            verdict = judge_reload(current, table, cut, accept_removals);
-            (verdict == ReloadVerdict::Accept).then(|| (self.reloader.make)(current, Arc::clone(table)))
-        });
-        verdict
     }
 
     fn read(&self) -> Result<Vec<u8>, ReadError> {
@@ -336,3 +347,6 @@ impl Work {
         (self.reloader.on_attempt)(&self.status);
     }
 }
+
+#[cfg(test)]
+mod tests;

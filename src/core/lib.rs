@@ -24,6 +24,7 @@ pub mod snapshot;
 pub mod override_token;
 pub mod split;
 pub mod decide;
+pub mod explain;
 pub mod reload;
 pub mod schema;
 pub mod observation;
@@ -33,5 +34,9 @@ pub mod json;
 pub mod compare;
 pub mod redact;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fixture"))]
+#[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]
 mod samples;
+#[cfg(any(test, feature = "fixture"))]
+#[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]
+pub mod fixture;

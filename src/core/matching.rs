@@ -5,7 +5,7 @@
 //! routes that tie are refused when the index is built.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::Method;
@@ -293,12 +293,23 @@ impl Node {
     }
 }
 
+/// Most ties that are named; a file with more has one mistake.
+const TIES_MAX: usize = 100;
+/// So many routes are held against each other without further ado.
+const FEW: usize = 16;
+
+/// A route that others could tie with.
+type Candidate<'a> = (usize, &'a Conditions);
+
 /// Routes of equal precedence tie when one request could be both.
 fn ties(routes: &[Arc<Route>], ranked: &[(Precedence, usize)]) -> Vec<Tie> {
-    let mut ties = Vec::new();
+    let mut ties = BTreeSet::new();
     for group in ranked.chunk_by(|a, b| a.0 == b.0) {
-        // Only routes of the same shape can overlap here; within a shape every pair is looked at.
-        let mut by_shape: BTreeMap<(&HostPattern, String), Vec<(usize, &Conditions)>> = BTreeMap::new();
+        if group.len() < 2 {
+            continue;
+        }
+        // Only routes of the same shape can overlap here.
+        let mut by_shape: BTreeMap<(&HostPattern, String), Vec<Candidate<'_>>> = BTreeMap::new();
         for (_, index) in group {
             if let Some(route) = routes.get(*index) {
                 let key = (&route.conditions.host, shape(&route.conditions.path));
@@ -306,15 +317,101 @@ fn ties(routes: &[Arc<Route>], ranked: &[(Precedence, usize)]) -> Vec<Tie> {
             }
         }
         for same in by_shape.values() {
-            for (at, (first, a)) in same.iter().enumerate() {
-                let overlapping = same.iter().skip(at + 1).filter(|(_, b)| may_both_hold(a, b));
-                ties.extend(
-                    overlapping.map(|(second, _)| Tie { first: *first.min(second), second: *first.max(second) }),
-                );
+            find_ties(same, &mut Vec::new(), &mut ties);
+        }
+    }
+    ties.into_iter().map(|(first, second)| Tie { first, second }).collect()
+}
+
+/// A thousand tenants on one path differ in one header, so they are sorted by it instead of being held against each other:
+/// routes that want two values of one field cannot both hold.
+fn find_ties<'a>(same: &[Candidate<'a>], used: &mut Vec<Field<'a>>, ties: &mut BTreeSet<(usize, usize)>) {
+    if same.len() <= FEW {
+        return hold_against(same, same, ties);
+    }
+    let Some(field) = splitting_field(same, used) else {
+        return hold_against(same, same, ties);
+    };
+    let mut by_value: BTreeMap<&[u8], Vec<Candidate<'a>>> = BTreeMap::new();
+    let mut rest = Vec::new();
+    for candidate in same {
+        let values = field.values(candidate.1);
+        if values.is_empty() {
+            rest.push(*candidate);
+        }
+        for value in values {
+            by_value.entry(value).or_default().push(*candidate);
+        }
+    }
+    hold_against(&rest, same, ties);
+    used.push(field);
+    for group in by_value.values() {
+        find_ties(group, used, ties);
+    }
+    used.pop();
+}
+
+fn hold_against(some: &[Candidate<'_>], others: &[Candidate<'_>], ties: &mut BTreeSet<(usize, usize)>) {
+    for (first, a) in some {
+        for (second, b) in others.iter().filter(|(second, _)| second != first) {
+            if ties.len() >= TIES_MAX {
+                return;
+            }
+            if may_both_hold(a, b) {
+                ties.insert((*first.min(second), *first.max(second)));
             }
         }
     }
-    ties
+}
+
+/// Something that a request has one value of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Field<'a> {
+    Method,
+    Header(&'a str),
+    Query(&'a str),
+    Cookie(&'a str),
+}
+
+impl<'a> Field<'a> {
+    /// The values that `conditions` takes, if it takes a few known ones.
+    fn values(self, conditions: &'a Conditions) -> Vec<&'a [u8]> {
+        let exact = |found: Option<&'a TextCondition>| match found {
+            Some(TextCondition::Exact(text)) => vec![text.as_bytes()],
+            _ => Vec::new(),
+        };
+        let text = |list: &'a [(Arc<str>, TextCondition)], name: &str| {
+            exact(list.iter().find(|(known, _)| **known == *name).map(|(_, condition)| condition))
+        };
+        match self {
+            Field::Method => conditions.methods.iter().map(|method| method.as_str().as_bytes()).collect(),
+            Field::Header(name) => {
+                exact(conditions.headers.iter().find(|(known, _)| known.as_str() == name).map(|(_, want)| want))
+            }
+            Field::Query(name) => text(&conditions.query, name),
+            Field::Cookie(name) => text(&conditions.cookies, name),
+        }
+    }
+}
+
+/// The field whose value most of the routes name, if it tells any two of them apart.
+fn splitting_field<'a>(same: &[Candidate<'a>], used: &[Field<'a>]) -> Option<Field<'a>> {
+    let mut values: BTreeMap<Field<'a>, (usize, BTreeSet<&[u8]>)> = BTreeMap::new();
+    for (_, conditions) in same {
+        let headers = conditions.headers.iter().map(|(name, _)| Field::Header(name.as_str()));
+        let query = conditions.query.iter().map(|(name, _)| Field::Query(name));
+        let cookies = conditions.cookies.iter().map(|(name, _)| Field::Cookie(name));
+        for field in headers.chain(query).chain(cookies).chain([Field::Method]) {
+            let named = field.values(conditions);
+            if !named.is_empty() && !used.contains(&field) {
+                let (routes, all) = values.entry(field).or_default();
+                *routes += 1;
+                all.extend(named);
+            }
+        }
+    }
+    let telling = values.into_iter().filter(|(_, (_, all))| all.len() > 1);
+    telling.max_by_key(|(_, (routes, all))| (*routes, all.len())).map(|(field, _)| field)
 }
 
 /// A path pattern without the names of its parameters, which do not tell two shapes apart.

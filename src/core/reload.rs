@@ -11,7 +11,6 @@ use crate::name::{JourneyName, RouteName};
 use crate::raw::MATCH_KEYS;
 use crate::route::{Locate, Route};
 use crate::side::Side;
-use crate::snapshot::Snapshot;
 use crate::table::{Revision, RoutingTable, Written};
 use crate::tree::Span;
 use crate::weight::Weight;
@@ -111,27 +110,41 @@ pub enum ReloadVerdict {
     Refuse(Vec<Lost>),
 }
 
+/// What is in force, as far as a reload is concerned.
+#[derive(Clone, Copy)]
+pub struct Running<'a> {
+    /// The table.
+    pub table: &'a RoutingTable,
+    /// The weight in force of the route at an index, kills left aside; `None`: that of the table.
+    pub weight: &'a dyn Fn(usize) -> Option<Weight>,
+}
+
 /// Judges a reload.
 ///
 /// A route carries users when its weight is above 0 % in the file in force or by the runtime (a kill on top of it left aside), or when
 /// `locate` sends some to extracted. Such a route must not be missing unless it is named under `removed:`, and must not have lost what
 /// decides its users: `weight`, `journey`, `locate`, `data`, conditions of its `match`, `sticky_on` and `salt` of its journey. A route that
 /// is written down to `0%` may lose anything. A text that looks `cut` may do no more than miss routes that carry nobody.
-pub fn judge_reload(running: &Snapshot, new: &RoutingTable, cut: Option<Cut>, accept_removals: bool) -> ReloadVerdict {
+pub fn judge_reload(
+    running: Running<'_>,
+    new: &RoutingTable,
+    cut: Option<Cut>,
+    accept_removals: bool,
+) -> ReloadVerdict {
     if accept_removals {
         return ReloadVerdict::Accept;
     }
     let mut new_by_name: Vec<(&RouteName, usize)> =
         new.routes.iter().enumerate().map(|(index, route)| (&route.name, index)).collect();
     new_by_name.sort();
-    let old = &running.table;
+    let old = running.table;
     let mut lost = Vec::new();
     let mut journeys: Vec<&JourneyName> = Vec::new();
     if let Some(cut) = cut.filter(|_| old.legacy != new.legacy) {
         lost.push(Lost::Legacy(cut));
     }
     for (index, route) in old.routes.iter().enumerate() {
-        let in_force = running.states.get(index).map_or(route.weight, |state| state.weight.max(route.weight));
+        let in_force = (running.weight)(index).unwrap_or(route.weight).max(route.weight);
         let carries = in_force > Weight::NONE || route.locate.as_ref().is_some_and(sends_to_extracted);
         let found = new_by_name.binary_search_by(|(name, _)| (*name).cmp(&route.name)).ok();
         let still =

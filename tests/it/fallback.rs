@@ -54,7 +54,9 @@ async fn a_read_with_a_body_is_replayed_whole() {
 #[tokio::test]
 async fn a_write_whose_bytes_may_have_left_is_never_sent_again() {
     let legacy = Backend::answering(200, "from the monolith").await;
-    for extracted in [Backend::resetting().await, Backend::raw(b"").await, Backend::raw(b"no http at all\r\n\r\n").await] {
+    for extracted in
+        [Backend::resetting().await, Backend::raw(b"").await, Backend::raw(b"no http at all\r\n\r\n").await]
+    {
         let proxy = Proxy::between(&legacy, &extracted).route(WHOLE).start().await;
 
         let posted = proxy.post("/orders/7", "body").await;
@@ -111,8 +113,11 @@ async fn a_truncated_answer_never_looks_whole() {
 
 #[tokio::test]
 async fn garbage_is_told_as_a_bad_gateway() {
-    for garbage in [&b"SSH-2.0-OpenSSH_9\r\n"[..], b"HTTP/1.1 banana\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"]
-    {
+    for garbage in [
+        &b"SSH-2.0-OpenSSH_9\r\n"[..],
+        b"HTTP/1.1 banana\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    ] {
         let backend = Backend::raw(garbage).await;
         let proxy = Proxy::between(&backend, &backend).start().await;
         let answer = proxy.get("/").await;

@@ -28,7 +28,8 @@ async fn what_no_route_covers_falls_through_to_the_monolith() {
 #[tokio::test]
 async fn what_belongs_to_one_connection_stays_on_it() {
     let legacy = Backend::with(|_| {
-        let response = Response::builder().header("connection", "x-private").header("x-private", "1").header("keep-alive", "5");
+        let response =
+            Response::builder().header("connection", "x-private").header("x-private", "1").header("keep-alive", "5");
         response.header("x-public", "1").body("ok".into()).unwrap()
     })
     .await;
@@ -68,7 +69,10 @@ async fn nobody_but_a_trusted_peer_says_who_the_client_is() {
     trusting.send(Method::GET, "/", &spoofed, "").await;
 
     let [strict, trusting] = [0, 1].map(|at| legacy.seen()[at].headers.clone());
-    assert_eq!((&strict["x-forwarded-for"], &strict["x-forwarded-proto"]), (&"127.0.0.1".parse().unwrap(), &"http".parse().unwrap()));
+    assert_eq!(
+        (&strict["x-forwarded-for"], &strict["x-forwarded-proto"]),
+        (&"127.0.0.1".parse().unwrap(), &"http".parse().unwrap())
+    );
     for gone in ["x-real-ip", "forwarded", "strangler-shadow", "x-strangler-route", "x_forwarded_for"] {
         assert!(!strict.contains_key(gone), "{gone} was believed");
     }
@@ -114,7 +118,9 @@ async fn a_body_streams_both_ways_and_its_bound_holds() {
 
 #[tokio::test]
 async fn an_answer_of_a_split_route_is_kept_out_of_shared_caches() {
-    let both = Backend::with(|_| Response::builder().header("cache-control", "public, max-age=60").body("ok".into()).unwrap()).await;
+    let both =
+        Backend::with(|_| Response::builder().header("cache-control", "public, max-age=60").body("ok".into()).unwrap())
+            .await;
     let proxy = Proxy::between(&both, &both)
         .route("{name: split, match: '/split', extracted: extracted, weight: 50%}")
         .route("{name: whole, match: '/whole', extracted: extracted, weight: 100%}")
@@ -125,7 +131,11 @@ async fn an_answer_of_a_split_route_is_kept_out_of_shared_caches() {
     let whole = proxy.get("/whole").await;
 
     assert_eq!(split.header("cache-control"), Some("private, max-age=60"));
-    assert!(split.header("set-cookie").is_some_and(|cookie| cookie.starts_with("strangler_id=") && cookie.contains("HttpOnly")));
+    assert!(
+        split
+            .header("set-cookie")
+            .is_some_and(|cookie| cookie.starts_with("strangler_id=") && cookie.contains("HttpOnly"))
+    );
     assert_eq!(whole.header("cache-control"), Some("public, max-age=60"));
     assert_eq!(whole.header("set-cookie"), None);
 }

@@ -277,5 +277,9 @@ pub async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Res
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     driver.abort();
-    Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
 }
