@@ -472,6 +472,6 @@ fn pair(job: &Job, answered_by: Side, user: &[u8], copied: &[u8]) -> Pair {
         trace_id: None,
         user: seen(JSON, user),
         copied: seen(JSON, copied),
-        _held: crate::upstream::budget::Held::default(),
+        _held: Default::default(),
     }
 }

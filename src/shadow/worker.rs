@@ -38,7 +38,7 @@ pub(crate) struct Pair {
     /// What the other side said.
     pub(crate) copied: Observation,
     /// The bytes of both bodies, until they are compared.
-    pub(crate) _held: Held,
+    pub(crate) _held: [Held; 2],
 }
 
 impl Pair {
