@@ -1,9 +1,11 @@
 //! strangler: a reverse proxy that takes a monolith apart in production, route by route, by evidence.
 
+pub mod admin;
 pub mod config;
 pub mod live;
 pub mod proxy;
+pub mod run;
+pub mod shadow;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
-pub mod run;

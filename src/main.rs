@@ -1,36 +1,34 @@
 //! temporary
-use std::sync::Arc;
-use std::time::Duration;
-use strangler::*;
-use strangler_core::{runtime::RuntimeState, snapshot::Snapshot};
+use strangler::run::options::Options;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
+fn main() -> std::process::ExitCode {
+    let args: Vec<String> =
+        std::env::args().flat_map(|a| a.split('=').map(str::to_owned).collect::<Vec<_>>()).collect();
     let get = |name: &str| args.iter().position(|a| a == name).map(|at| args[at + 1].clone());
-    let text = std::fs::read(get("--routes").unwrap()).unwrap();
-    let loaded = config::load(&text);
-    for fault in &loaded.faults {
-        eprintln!("{fault:?}");
+    let _guard = strangler::telemetry::logs::start(None);
+    let options = Options {
+        routes: get("--routes").unwrap().into(),
+        listen: vec![get("--listen").unwrap().parse().unwrap()],
+        admin: get("--admin").unwrap().parse().unwrap(),
+        telemetry: None,
+        state_dir: get("--state-dir").unwrap().into(),
+        threads: get("--threads").and_then(|t| t.parse().ok()).unwrap_or(1),
+        access_log: None,
+        strict: false,
+        keys_file: None,
+        admin_token_file: None,
+        trusted: get("--trusted-proxies").map(|t| t.parse().unwrap()).into_iter().collect(),
+        expose_decision: false,
+        drain_deadline: std::time::Duration::from_secs(30),
+    };
+    match strangler::run::run(options) {
+        Ok(()) => 0.into(),
+        Err(error) => {
+            eprintln!("{error}: {:?}", std::error::Error::source(&error));
+            error.exit_code().into()
+        }
     }
-    let (snapshot, _) = Snapshot::new(loaded.table.unwrap(), &RuntimeState::default());
-    let metrics = telemetry::metrics::Metrics::new("0").unwrap();
-    let m = metrics.clone();
-    let live = Arc::new(live::Live::new(Arc::new(snapshot), move |s, b| proxy::attached::Attached::new(s, b, &m)));
-    let cores = get("--threads").and_then(|t| t.parse().ok()).unwrap_or(1);
-    let bound = proxy::listen::bind(get("--listen").unwrap().parse().unwrap(), cores).unwrap();
-    eprintln!("listening on http://{}", bound.address);
-    let proxy = proxy::Proxy::new(live, metrics, proxy::Settings::default());
-    let (_tx, rx) = tokio::sync::watch::channel(false);
-    let w = run::workers::Workers::start(
-        cores,
-        vec![bound],
-        move || proxy::Worker { proxy: proxy.clone(), copies: None },
-        &rx,
-        Duration::from_secs(3),
-    )
-    .unwrap();
-    w.join();
 }

@@ -232,19 +232,30 @@ impl Store {
         self.counters.changes_unsaved.load(Ordering::Relaxed)
     }
 
-    /// Puts changes and their audit on record, together; answers when they are on the disk.
+    /// Puts changes that are in force and their audit on record, together; answers when they are on the disk.
     ///
     /// # Errors
     /// When they are not, or it cannot be told in time. They are then kept in memory and written once the file is sound again.
     pub async fn save(&self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Save { changes, audit, reply: Some(reply) })?;
+        self.send(Command::Save { changes, audit, or_forget: false, reply: Some(reply) })?;
+        self.answer(answer).await?
+    }
+
+    /// The same for changes that are not in force yet, and will not be if this fails.
+    ///
+    /// # Errors
+    /// When they are not on the disk: they are then forgotten. After [`StoreError::TimedOut`] they may still be written late; save
+    /// what is in force to correct that.
+    pub async fn save_or_forget(&self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Save { changes, audit, or_forget: true, reply: Some(reply) })?;
         self.answer(answer).await?
     }
 
     /// The same without waiting; answers whether it was queued.
     pub fn save_soon(&self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> bool {
-        self.send(Command::Save { changes, audit, reply: None }).is_ok()
+        self.send(Command::Save { changes, audit, or_forget: false, reply: None }).is_ok()
     }
 
     /// Keeps a divergence, or drops and counts it. Never waits; answers whether it was queued.

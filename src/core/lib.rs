@@ -24,10 +24,19 @@ pub mod snapshot;
 pub mod override_token;
 pub mod split;
 pub mod decide;
+pub mod explain;
 pub mod reload;
 pub mod schema;
 pub mod observation;
 pub mod fallback;
+pub mod shadow;
+pub mod json;
+pub mod compare;
+pub mod redact;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fixture"))]
+#[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]
 mod samples;
+#[cfg(any(test, feature = "fixture"))]
+#[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]
+pub mod fixture;

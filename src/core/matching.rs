@@ -5,7 +5,7 @@
 //! routes that tie are refused when the index is built.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::Method;
@@ -293,12 +293,23 @@ impl Node {
     }
 }
 
+/// Most ties that are named; a file with more has one mistake.
+const TIES_MAX: usize = 100;
+/// So many routes are held against each other without further ado.
+const FEW: usize = 16;
+
+/// A route that others could tie with.
+type Candidate<'a> = (usize, &'a Conditions);
+
 /// Routes of equal precedence tie when one request could be both.
 fn ties(routes: &[Arc<Route>], ranked: &[(Precedence, usize)]) -> Vec<Tie> {
-    let mut ties = Vec::new();
+    let mut ties = BTreeSet::new();
     for group in ranked.chunk_by(|a, b| a.0 == b.0) {
-        // Only routes of the same shape can overlap here; within a shape every pair is looked at.
-        let mut by_shape: BTreeMap<(&HostPattern, String), Vec<(usize, &Conditions)>> = BTreeMap::new();
+        if group.len() < 2 {
+            continue;
+        }
+        // Only routes of the same shape can overlap here.
+        let mut by_shape: BTreeMap<(&HostPattern, String), Vec<Candidate<'_>>> = BTreeMap::new();
         for (_, index) in group {
             if let Some(route) = routes.get(*index) {
                 let key = (&route.conditions.host, shape(&route.conditions.path));
@@ -306,15 +317,101 @@ fn ties(routes: &[Arc<Route>], ranked: &[(Precedence, usize)]) -> Vec<Tie> {
             }
         }
         for same in by_shape.values() {
-            for (at, (first, a)) in same.iter().enumerate() {
-                let overlapping = same.iter().skip(at + 1).filter(|(_, b)| may_both_hold(a, b));
-                ties.extend(
-                    overlapping.map(|(second, _)| Tie { first: *first.min(second), second: *first.max(second) }),
-                );
+            find_ties(same, &mut Vec::new(), &mut ties);
+        }
+    }
+    ties.into_iter().map(|(first, second)| Tie { first, second }).collect()
+}
+
+/// A thousand tenants on one path differ in one header, so they are sorted by it instead of being held against each other:
+/// routes that want two values of one field cannot both hold.
+fn find_ties<'a>(same: &[Candidate<'a>], used: &mut Vec<Field<'a>>, ties: &mut BTreeSet<(usize, usize)>) {
+    if same.len() <= FEW {
+        return hold_against(same, same, ties);
+    }
+    let Some(field) = splitting_field(same, used) else {
+        return hold_against(same, same, ties);
+    };
+    let mut by_value: BTreeMap<&[u8], Vec<Candidate<'a>>> = BTreeMap::new();
+    let mut rest = Vec::new();
+    for candidate in same {
+        let values = field.values(candidate.1);
+        if values.is_empty() {
+            rest.push(*candidate);
+        }
+        for value in values {
+            by_value.entry(value).or_default().push(*candidate);
+        }
+    }
+    hold_against(&rest, same, ties);
+    used.push(field);
+    for group in by_value.values() {
+        find_ties(group, used, ties);
+    }
+    used.pop();
+}
+
+fn hold_against(some: &[Candidate<'_>], others: &[Candidate<'_>], ties: &mut BTreeSet<(usize, usize)>) {
+    for (first, a) in some {
+        for (second, b) in others.iter().filter(|(second, _)| second != first) {
+            if ties.len() >= TIES_MAX {
+                return;
+            }
+            if may_both_hold(a, b) {
+                ties.insert((*first.min(second), *first.max(second)));
             }
         }
     }
-    ties
+}
+
+/// Something that a request has one value of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Field<'a> {
+    Method,
+    Header(&'a str),
+    Query(&'a str),
+    Cookie(&'a str),
+}
+
+impl<'a> Field<'a> {
+    /// The values that `conditions` takes, if it takes a few known ones.
+    fn values(self, conditions: &'a Conditions) -> Vec<&'a [u8]> {
+        let exact = |found: Option<&'a TextCondition>| match found {
+            Some(TextCondition::Exact(text)) => vec![text.as_bytes()],
+            _ => Vec::new(),
+        };
+        let text = |list: &'a [(Arc<str>, TextCondition)], name: &str| {
+            exact(list.iter().find(|(known, _)| **known == *name).map(|(_, condition)| condition))
+        };
+        match self {
+            Field::Method => conditions.methods.iter().map(|method| method.as_str().as_bytes()).collect(),
+            Field::Header(name) => {
+                exact(conditions.headers.iter().find(|(known, _)| known.as_str() == name).map(|(_, want)| want))
+            }
+            Field::Query(name) => text(&conditions.query, name),
+            Field::Cookie(name) => text(&conditions.cookies, name),
+        }
+    }
+}
+
+/// The field whose value most of the routes name, if it tells any two of them apart.
+fn splitting_field<'a>(same: &[Candidate<'a>], used: &[Field<'a>]) -> Option<Field<'a>> {
+    let mut values: BTreeMap<Field<'a>, (usize, BTreeSet<&[u8]>)> = BTreeMap::new();
+    for (_, conditions) in same {
+        let headers = conditions.headers.iter().map(|(name, _)| Field::Header(name.as_str()));
+        let query = conditions.query.iter().map(|(name, _)| Field::Query(name));
+        let cookies = conditions.cookies.iter().map(|(name, _)| Field::Cookie(name));
+        for field in headers.chain(query).chain(cookies).chain([Field::Method]) {
+            let named = field.values(conditions);
+            if !named.is_empty() && !used.contains(&field) {
+                let (routes, all) = values.entry(field).or_default();
+                *routes += 1;
+                all.extend(named);
+            }
+        }
+    }
+    let telling = values.into_iter().filter(|(_, (_, all))| all.len() > 1);
+    telling.max_by_key(|(_, (routes, all))| (*routes, all.len())).map(|(field, _)| field)
 }
 
 /// A path pattern without the names of its parameters, which do not tell two shapes apart.
@@ -359,161 +456,4 @@ fn are_disjoint<K: PartialEq>(a: &[(K, TextCondition)], b: &[(K, TextCondition)]
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::samples;
-    use http::HeaderMap;
-    use proptest::prelude::*;
-
-    fn matcher(routes: &[(&str, &str)]) -> (Vec<Arc<Route>>, Matcher) {
-        let routes: Vec<_> = routes.iter().map(|(name, path)| Arc::new(samples::route(name, path))).collect();
-        let matcher = Matcher::new(&routes).unwrap();
-        (routes, matcher)
-    }
-
-    fn found(routes: &[Arc<Route>], matcher: &Matcher, host: &str, path: &str) -> Option<String> {
-        let headers = HeaderMap::new();
-        let facts = RequestFacts { method: &Method::GET, host, path, query: "", headers: &headers };
-        matcher.find(&facts).map(|index| routes[index].name.to_string())
-    }
-
-    #[test]
-    fn the_narrower_path_wins_whatever_the_order() {
-        let mut written = vec![
-            ("literal", "/a/b/c/d"),
-            ("more", "/a/{x}/c/d"),
-            ("fewer", "/a/b/{y}/{z}"),
-            ("rest", "/a/b/c/{*r}"),
-            ("all", "/{*r}"),
-            ("regex", "regex:^/a/[0-9]+$"),
-            ("nested", "/a/{x}/{*r}"),
-        ];
-        for _ in 0..written.len() {
-            written.rotate_left(1);
-            let (routes, matcher) = matcher(&written);
-            let found = |path| found(&routes, &matcher, "shop", path);
-            assert_eq!(found("/a/b/c/d").as_deref(), Some("literal"));
-            // Three literals against two, although the second one's come first.
-            assert_eq!(found("/a/q/c/d").as_deref(), Some("more"));
-            assert_eq!(found("/a/b/q/d").as_deref(), Some("fewer"));
-            assert_eq!(found("/a/b/c/q/r").as_deref(), Some("rest"));
-            assert_eq!(found("/a/b/c").as_deref(), Some("rest"));
-            assert_eq!(found("/a/7").as_deref(), Some("nested"));
-            assert_eq!(found("/").as_deref(), Some("all"));
-        }
-    }
-
-    #[test]
-    fn a_regex_comes_after_every_template() {
-        let (routes, matcher) = matcher(&[("regex", "regex:^/a/[0-9]+$"), ("template", "/a/{x}/b")]);
-        assert_eq!(found(&routes, &matcher, "shop", "/a/7").as_deref(), Some("regex"));
-        assert_eq!(found(&routes, &matcher, "shop", "/a/7/b").as_deref(), Some("template"));
-        assert_eq!(found(&routes, &matcher, "shop", "/a/x"), None);
-    }
-
-    #[test]
-    fn an_exact_host_wins_over_a_wildcard_and_that_over_none() {
-        let with_host = |name: &str, host| {
-            let mut route = samples::route(name, "/{*r}");
-            route.conditions.host = host;
-            Arc::new(route)
-        };
-        let routes = [
-            with_host("any", HostPattern::Any),
-            with_host("wild", HostPattern::Wildcard(".example.com".into())),
-            with_host("deeper", HostPattern::Wildcard(".eu.example.com".into())),
-            with_host("exact", HostPattern::Exact("shop.example.com".into())),
-        ];
-        let matcher = Matcher::new(&routes).unwrap();
-        for (host, expect) in [
-            ("shop.example.com", "exact"),
-            ("www.example.com", "wild"),
-            ("www.eu.example.com", "deeper"),
-            ("example.com", "any"),
-            ("badexample.com", "any"),
-        ] {
-            assert_eq!(found(&routes, &matcher, host, "/x").as_deref(), Some(expect), "{host}");
-        }
-    }
-
-    #[test]
-    fn methods_and_conditions_narrow_a_route() {
-        let plain = samples::route("plain", "/a/{x}");
-        let mut get = samples::route("get", "/a/{x}");
-        get.conditions.methods = vec![Method::GET];
-        let mut beta = samples::route("beta", "/a/{x}");
-        beta.conditions.methods = vec![Method::GET];
-        beta.conditions.cookies = vec![("beta".into(), TextCondition::Exact("1".into()))];
-        let routes = [Arc::new(plain), Arc::new(get), Arc::new(beta)];
-        let matcher = Matcher::new(&routes).unwrap();
-        let find = |method: Method, cookie: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("cookie", cookie.parse().unwrap());
-            let facts = RequestFacts { method: &method, host: "shop", path: "/a/1", query: "", headers: &headers };
-            matcher.find(&facts).map(|index| routes[index].name.as_str())
-        };
-        assert_eq!(find(Method::GET, "beta=1"), Some("beta"));
-        assert_eq!(find(Method::GET, "beta=0"), Some("get"));
-        assert_eq!(find(Method::POST, "beta=1"), Some("plain"));
-    }
-
-    #[test]
-    fn two_routes_that_one_request_could_be_tie() {
-        let tie = |a: &Route, b: &Route| Matcher::new(&[Arc::new(a.clone()), Arc::new(b.clone())]).err();
-        let one = samples::route("one", "/a/{x}");
-        let other = samples::route("other", "/a/{y}");
-        assert_eq!(tie(&one, &other), Some(vec![Tie { first: 0, second: 1 }]));
-        assert_eq!(tie(&one, &samples::route("other", "/b/{y}")), None);
-        assert_eq!(tie(&one, &samples::route("other", "/{x}/a")), None);
-        let with = |name: &str, value: &str| {
-            let mut route = samples::route(name, "/a/{x}");
-            route.conditions.query = vec![("currency".into(), TextCondition::Exact(value.into()))];
-            route
-        };
-        assert_eq!(tie(&with("eur", "EUR"), &with("usd", "USD")), None);
-        assert_eq!(tie(&with("eur", "EUR"), &with("also", "EUR")), Some(vec![Tie { first: 0, second: 1 }]));
-        let methods = |name: &str, methods: &[Method]| {
-            let mut route = samples::route(name, "/a/{x}");
-            route.conditions.methods = methods.to_vec();
-            route
-        };
-        assert_eq!(tie(&methods("get", &[Method::GET]), &methods("post", &[Method::POST])), None);
-        let both = [Method::GET, Method::POST];
-        assert_eq!(
-            tie(&methods("get", &[Method::GET]), &methods("both", &both)),
-            Some(vec![Tie { first: 0, second: 1 }])
-        );
-    }
-
-    fn paths() -> impl Strategy<Value = String> {
-        let segment = prop_oneof![3 => "[ab]".prop_map(|s| s), 2 => Just("{@}".to_owned())];
-        (proptest::collection::vec(segment, 1..5), any::<bool>()).prop_map(|(segments, has_rest)| {
-            let mut text = String::new();
-            for (at, segment) in segments.iter().enumerate() {
-                text.push('/');
-                text.push_str(&segment.replace('@', &format!("p{at}")));
-            }
-            if has_rest { text + "/{*rest}" } else { text }
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn the_index_finds_what_a_look_at_every_route_finds(
-            written in proptest::collection::btree_set(paths(), 1..12),
-            asked in proptest::collection::vec("(/[abc]?){1,6}", 20),
-        ) {
-            let routes: Vec<_> =
-                written.iter().enumerate().map(|(at, path)| Arc::new(samples::route(&format!("r{at}"), path))).collect();
-            if let Ok(matcher) = Matcher::new(&routes) {
-                let headers = HeaderMap::new();
-                for path in &asked {
-                    let facts = RequestFacts { method: &Method::GET, host: "shop", path, query: "", headers: &headers };
-                    let fitting = routes.iter().enumerate().filter(|(_, route)| miss(&route.conditions, &facts).is_none());
-                    let best = fitting.min_by_key(|(_, route)| Precedence::of(&route.conditions)).map(|(index, _)| index);
-                    prop_assert_eq!(matcher.find(&facts), best, "{}", path);
-                }
-            }
-        }
-    }
-}
+mod tests;

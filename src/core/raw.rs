@@ -21,6 +21,7 @@ use crate::tree::Node;
 use crate::tree::Span;
 
 pub(crate) use compare::RawCompare;
+pub(crate) use conditions::MATCH_KEYS;
 pub use leaf::Target;
 pub(crate) use policy::{RawFallback, RawShadow, Short};
 pub(crate) use route::RawRoute;

@@ -69,6 +69,8 @@ pub(crate) fn table(routes: Vec<Route>) -> Arc<RoutingTable> {
         upstreams: routes.iter().map(|route| (route.extracted.name.clone(), Arc::clone(&route.extracted))).collect(),
         legacy: upstream("monolith"),
         removed: std::collections::BTreeSet::new(),
+        journeys: std::collections::BTreeMap::new(),
+        written: vec![crate::table::Written::default(); routes.len()],
         matcher: crate::matching::Matcher::new(&routes).unwrap(),
         routes,
     })

@@ -3,51 +3,68 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::header;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use strangler_core::decide::Decision;
+use strangler_core::decide::{Decision, Reason, caller_key};
 use strangler_core::facts::RequestFacts;
 use strangler_core::observation::CopyJob;
 use strangler_core::route::Route;
+use strangler_core::shadow::{Asked, MARK, ShadowPlan, plan_shadow};
+use strangler_core::side::Side;
 use tokio::sync::oneshot;
 
-use crate::proxy::Worker;
-use crate::proxy::headers::Prepared;
+use crate::proxy::headers::Peer;
 use crate::proxy::tee::Tee;
+use crate::proxy::{Worker, chance};
 use crate::upstream::body::OutBody;
 
 /// A copy that is to be made of this request.
 pub(crate) struct CopyPlan {
     route: Arc<Route>,
     index: usize,
-    decision: Decision,
+    answered_by: Side,
     caller: Option<u64>,
+    plan: ShadowPlan,
 }
 
 impl CopyPlan {
     /// As the core plans it; `None`: no copy.
     pub(crate) fn of(
         worker: &Worker,
+        peer: &Peer,
         route: &Arc<Route>,
         index: usize,
         decision: &Decision,
         caller: Option<u64>,
-        _facts: &RequestFacts<'_>,
+        facts: &RequestFacts<'_>,
     ) -> Option<CopyPlan> {
         worker.copies.as_ref()?;
         route.shadow.as_ref()?;
-        Some(CopyPlan { route: Arc::clone(route), index, decision: decision.clone(), caller })
+        let drawn = chance::next_u64().to_ne_bytes();
+        let asked = Asked {
+            method: facts.method,
+            path: facts.path,
+            answered_by: decision.side,
+            is_forced: decision.reason == Reason::Forced,
+            is_marked: peer.is_trusted && facts.headers.contains_key(MARK),
+            is_upgrade: facts.headers.contains_key(header::UPGRADE),
+            body_bytes: None,
+            key: caller_key(route, facts).map_or(&drawn[..], |(key, _)| key),
+        };
+        match plan_shadow(route, &asked) {
+            Ok(plan) => Some(CopyPlan { route: Arc::clone(route), index, answered_by: decision.side, caller, plan }),
+            Err(refusal) => {
+                if refusal.is_unsafe() {
+                    worker.proxy.metrics.count_shadow(route.name.as_str(), "refused_unsafe");
+                }
+                None
+            }
+        }
     }
 
     /// Hands the copy to the shadow. A body that is not at hand whole is not copied.
-    pub(crate) fn dispatch(
-        self,
-        worker: &Worker,
-        parts: &Parts,
-        target: &PathAndQuery,
-        body: &OutBody,
-        prepared: &Prepared,
-    ) -> Option<Tee> {
+    pub(crate) fn dispatch(self, worker: &Worker, parts: &Parts, target: &PathAndQuery, body: &OutBody) -> Option<Tee> {
         let queue = worker.copies.as_ref()?;
         let metrics = &worker.proxy.metrics;
         let body = match body {
@@ -55,16 +72,15 @@ impl CopyPlan {
             OutBody::Full(bytes) => bytes.clone(),
             OutBody::Stream(_) => return None,
         };
-        if prepared.is_copy {
+        if body.len() as u64 > self.plan.body_bytes_max {
             return None;
         }
-        let kept_max = self.route.compare.as_ref().map_or(0, |compare| compare.body_bytes_max);
         let name = self.route.name.clone();
         let (to, answer) = oneshot::channel();
         let job = CopyJob {
             route_index: self.index,
-            answered_by: self.decision.side,
-            target: self.decision.side.other(),
+            answered_by: self.answered_by,
+            target: self.plan.target,
             method: parts.method.clone(),
             path_and_query: Arc::from(target.as_str()),
             headers: parts.headers.clone(),
@@ -77,6 +93,6 @@ impl CopyPlan {
             metrics.count_shadow(name.as_str(), "dropped");
             return None;
         }
-        Some(Tee::new(to, Instant::now(), kept_max, queue.budget.clone()))
+        Some(Tee::new(to, Instant::now(), self.plan.kept_bytes_max, queue.budget.clone()))
     }
 }

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use strangler_core::decide::{FreshId, STICKY_COOKIE};
 use strangler_core::door::{HOP_BY_HOP, Refusal, nominated};
 use strangler_core::route::HeaderEdits;
+use strangler_core::shadow::MARK;
 
 use crate::proxy::chance;
 
@@ -16,7 +17,6 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const VIA_US: HeaderValue = HeaderValue::from_static("1.1 strangler");
-const MARK: HeaderName = HeaderName::from_static("strangler-shadow");
 
 /// The other end of a client's connection.
 #[derive(Clone, Debug)]
@@ -36,8 +36,6 @@ pub(crate) struct Prepared {
     pub(crate) traceparent: HeaderValue,
     /// The client, for the log.
     pub(crate) client: HeaderValue,
-    /// Whether the request is a copy, marked by somebody we trust.
-    pub(crate) is_copy: bool,
 }
 
 /// Makes a request's fields ready for an upstream.
@@ -64,7 +62,7 @@ pub(crate) fn prepare_request(
     if is_copy {
         headers.insert(MARK, HeaderValue::from_static("1"));
     }
-    Ok(Prepared { traceparent, client, is_copy })
+    Ok(Prepared { traceparent, client })
 }
 
 /// Fields that only we may set, and names that a server may read as another one (`X_Forwarded_For`).

@@ -73,7 +73,7 @@ pub(crate) async fn respond(worker: Worker, peer: Arc<Peer>, request: Request<In
     };
     let plan = decided.route.as_ref().and_then(|route| {
         let facts = facts_of(&parts, &admitted);
-        CopyPlan::of(&worker, route, decided.index, &decided.decision, decided.caller, &facts)
+        CopyPlan::of(&worker, &peer, route, decided.index, &decided.decision, decided.caller, &facts)
     });
     let host = if finish.is_logged() { admitted.host.clone().into_owned() } else { String::new() };
     drop(admitted);
@@ -106,7 +106,7 @@ pub(crate) async fn respond(worker: Worker, peer: Arc<Peer>, request: Request<In
         None => None,
     };
     let Uploading { body, progress, fault } = upload;
-    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body, &prepared));
+    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body));
     let forwarder = Forwarder { proxy: &proxy, runtime: &runtime, route: decided.route.as_ref(), deadline };
     let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, authority, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.

@@ -23,10 +23,23 @@ const BATCH_MAX: usize = 256;
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 
 pub(super) enum Command {
-    Save { changes: Vec<Change>, audit: Vec<AuditEntry>, reply: Option<oneshot::Sender<Result<(), StoreError>>> },
-    Divergences { listing: Listing, reply: oneshot::Sender<Result<Vec<StoredDivergence>, StoreError>> },
-    Audit { listing: Listing, reply: oneshot::Sender<Result<Vec<AuditEntry>, StoreError>> },
-    Close { reply: oneshot::Sender<()> },
+    Save {
+        changes: Vec<Change>,
+        audit: Vec<AuditEntry>,
+        or_forget: bool,
+        reply: Option<oneshot::Sender<Result<(), StoreError>>>,
+    },
+    Divergences {
+        listing: Listing,
+        reply: oneshot::Sender<Result<Vec<StoredDivergence>, StoreError>>,
+    },
+    Audit {
+        listing: Listing,
+        reply: oneshot::Sender<Result<Vec<AuditEntry>, StoreError>>,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 pub(super) struct Record {
@@ -153,8 +166,14 @@ impl Writer {
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Save { changes, audit, reply } => {
+            Command::Save { changes, audit, or_forget: false, reply } => {
                 let saved = self.save(changes, audit).await;
+                if let Some(reply) = reply {
+                    let _ = reply.send(saved);
+                }
+            }
+            Command::Save { changes, audit, or_forget: true, reply } => {
+                let saved = self.save_or_forget(changes, audit).await;
                 if let Some(reply) = reply {
                     let _ = reply.send(saved);
                 }
@@ -177,8 +196,22 @@ impl Writer {
         }
     }
 
-    async fn save(&mut self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> Result<(), StoreError> {
-        for change in &changes {
+    /// What cannot be written is not remembered either: it will not be in force.
+    async fn save_or_forget(&mut self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> Result<(), StoreError> {
+        let is_sound = self.is_file && self.health.borrow().healthy;
+        let Some(database) = self.database.as_mut().filter(|_| is_sound) else {
+            return Err(self.unhealthy());
+        };
+        if let Err(error) = database.save(&changes, &audit).await {
+            self.fail(&error);
+            return Err(self.unhealthy());
+        }
+        self.note(&changes);
+        Ok(())
+    }
+
+    fn note(&mut self, changes: &[Change]) {
+        for change in changes {
             match change.clone() {
                 Change::Move(route, Some(moved)) => drop(self.moves.insert(route, moved)),
                 Change::Move(route, None) => drop(self.moves.remove(&route)),
@@ -186,6 +219,11 @@ impl Writer {
                 Change::Kill(scope, source, None) => drop(self.kills.remove(&(scope, source))),
             }
         }
+    }
+
+    /// What cannot be written is remembered: it is in force, and is written once the file is sound.
+    async fn save(&mut self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> Result<(), StoreError> {
+        self.note(&changes);
         let is_healthy = self.health.borrow().healthy;
         let is_file = self.is_file;
         let result = match self.database.as_mut() {
@@ -203,7 +241,11 @@ impl Writer {
             self.fail(&error);
             return Err(self.unhealthy());
         }
-        if is_file { Ok(()) } else { Err(self.unhealthy()) }
+        if is_file {
+            return Ok(());
+        }
+        self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
+        Err(self.unhealthy())
     }
 
     async fn write(&mut self, batch: &mut Vec<Record>) {

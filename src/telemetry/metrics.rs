@@ -341,25 +341,36 @@ impl Metrics {
 
     /// Requests of a route on a side so far: all, and those with a 5xx status.
     pub fn requests_of(&self, route: &str, side: &str) -> (u64, u64) {
-        let (mut all, mut failed) = (0, 0);
-        for metric in self.requests.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
-            let label = |name| {
-                metric.get_label().iter().find(|pair| pair.name() == name).map(prometheus::proto::LabelPair::value)
-            };
-            if label("route") == Some(route) && label("side") == Some(side) {
-                let count = metric.get_counter().get_value();
-                // Counts are whole and below 2^53.
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "a count, whole and not negative"
-                )]
-                let count = count as u64;
-                all += count;
-                failed += if label("code").is_some_and(|code| code.starts_with('5')) { count } else { 0 };
-            }
-        }
-        (all, failed)
+        let of = |is_counted: &dyn Fn(&str) -> bool| {
+            sum(
+                &self.requests,
+                &[("route", &|value| value == route), ("side", &|value| value == side), ("code", is_counted)],
+            )
+        };
+        (of(&|_| true), of(&|code| code.starts_with('5')))
+    }
+
+    /// Requests of a route that legacy answered because extracted failed.
+    pub fn fallbacks_of(&self, route: &str) -> u64 {
+        sum(&self.fallbacks, &[("route", &|value| value == route)])
+    }
+
+    /// Copies of a route's requests that were answered.
+    pub fn copies_of(&self, route: &str) -> u64 {
+        sum(&self.shadow, &[("route", &|value| value == route), ("outcome", &|outcome| outcome == "sent")])
+    }
+
+    /// Pairs of a route that were compared.
+    pub fn compared_of(&self, route: &str) -> u64 {
+        sum(&self.comparisons, &[("route", &|value| value == route), ("result", &|result| result != "not_comparable")])
+    }
+
+    /// Pairs of a route that differed, failures included.
+    pub fn mismatches_of(&self, route: &str) -> u64 {
+        sum(
+            &self.comparisons,
+            &[("route", &|value| value == route), ("result", &|result| matches!(result, "mismatch" | "failed"))],
+        )
     }
 
     /// Everything, in Prometheus' text format.
@@ -433,6 +444,25 @@ impl RouteMetrics {
         let metrics = &self.families;
         self.legacy_last.get_or_init(|| metrics.legacy_last.with_label_values(&[&self.name])).set(unix_s);
     }
+}
+
+/// A condition on a label.
+type Condition<'a> = (&'a str, &'a dyn Fn(&str) -> bool);
+
+/// The sum over all label sets that meet every condition. Looks at each of them: not for requests.
+fn sum(family: &IntCounterVec, conditions: &[Condition<'_>]) -> u64 {
+    let mut sum = 0.0;
+    for metric in family.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
+        let holds = |(name, is_met): &Condition<'_>| {
+            metric.get_label().iter().any(|pair| pair.name() == *name && is_met(pair.value()))
+        };
+        if conditions.iter().all(holds) {
+            sum += metric.get_counter().get_value();
+        }
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts are whole and not negative")]
+    let sum = sum as u64;
+    sum
 }
 
 /// A plain gauge, handed out so that nobody else need name the library.

@@ -1,3 +1,6 @@
 //! One binary for all integration tests: it links once.
 
+mod fallback;
+mod forwarding;
+mod support;
 mod tidy;

@@ -25,6 +25,8 @@ const NAMES_SEARCHED_MAX: usize = 2_000;
 /// Where things were written, for what is found wrong between them.
 pub(super) struct Places {
     pub(super) routes: Vec<Span>,
+    /// A route's place in the file, where routes that are wrong count, too.
+    pub(super) indexes: Vec<usize>,
     pub(super) journeys: BTreeMap<JourneyName, Span>,
 }
 
@@ -35,13 +37,15 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
     let legacy = raw.legacy.as_ref().and_then(|legacy| upstreams.resolve(legacy, "legacy", &mut faults));
 
     let names = names(&raw.routes, &mut faults);
-    removed_and_there(&raw.removed, &names, &raw.routes, &mut faults);
+    removed_and_there(&raw.removed, &names, &mut faults);
     let mut routes = Vec::with_capacity(raw.routes.len());
     let mut written = Vec::with_capacity(raw.routes.len());
     let mut places = Places {
         routes: Vec::with_capacity(raw.routes.len()),
+        indexes: Vec::with_capacity(raw.routes.len()),
         journeys: raw.journeys.iter().map(|journey| (journey.name.value.clone(), journey.name.span)).collect(),
     };
+    let stand_in = legacy.clone().or_else(|| upstreams.any());
     let journey_names: BTreeSet<&str> = raw.journeys.iter().map(|journey| journey.name.value.as_str()).collect();
     for raw_route in &raw.routes {
         let journey = journey_of(raw_route, &journeys, &journey_names, &mut faults);
@@ -49,10 +53,9 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
             upstreams.resolve(target, &format!("routes[{}].extracted", raw_route.index), &mut faults)
         });
         check_between_keys(raw_route, &mut faults);
-        let (Some(name), Some(conditions), Some(extracted)) = (&raw_route.name, &raw_route.conditions, extracted)
-        else {
-            continue;
-        };
+        let (Some(name), Some(conditions)) = (&raw_route.name, &raw_route.conditions) else { continue };
+        // Without its service there will be no table, and the route can still be seen to tie.
+        let Some(extracted) = extracted.or_else(|| stand_in.clone()) else { continue };
         let data = raw_route.data.unwrap_or_default();
         routes.push(Arc::new(Route {
             name: name.value.clone(),
@@ -89,13 +92,14 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
             match_keys: raw_route.match_keys,
         });
         places.routes.push(name.span);
+        places.indexes.push(raw_route.index);
     }
 
     let matcher = match Matcher::new(&routes) {
         Ok(matcher) => matcher,
         Err(ties) => {
             for tie in ties {
-                say_tie(&routes, &places.routes, tie.first, tie.second, &mut faults);
+                say_tie(&routes, &places, tie.first, tie.second, &mut faults);
             }
             Matcher::default()
         }
@@ -182,12 +186,7 @@ fn names<'a>(routes: &'a [RawRoute], faults: &mut Faults) -> BTreeMap<&'a RouteN
     names
 }
 
-fn removed_and_there(
-    removed: &[Spanned<RouteName>],
-    names: &BTreeMap<&RouteName, &RawRoute>,
-    _routes: &[RawRoute],
-    faults: &mut Faults,
-) {
+fn removed_and_there(removed: &[Spanned<RouteName>], names: &BTreeMap<&RouteName, &RawRoute>, faults: &mut Faults) {
     for (index, name) in removed.iter().enumerate() {
         if let Some(route) = names.get(&name.value) {
             let message = format!("the route `{}` is said to be removed and is still there", name.value);
@@ -232,12 +231,13 @@ fn fallback(route: &RawRoute, defaults: &RawDefaults, data: Data) -> Option<Fall
     }
 }
 
-fn say_tie(routes: &[Arc<Route>], places: &[Span], first: usize, second: usize, faults: &mut Faults) {
+fn say_tie(routes: &[Arc<Route>], places: &Places, first: usize, second: usize, faults: &mut Faults) {
     let (Some(a), Some(b)) = (routes.get(first), routes.get(second)) else { return };
-    let (Some(place_a), Some(place_b)) = (places.get(first), places.get(second)) else { return };
+    let (Some(place_a), Some(place_b)) = (places.routes.get(first), places.routes.get(second)) else { return };
+    let index = places.indexes.get(second).copied().unwrap_or(second);
     let message =
         format!("the routes `{}` and `{}` tie: one request could be both, and neither is narrower", a.name, b.name);
-    let fault = Fault::error(*place_b, format!("routes[{second}].match"), message)
+    let fault = Fault::error(*place_b, format!("routes[{index}].match"), message)
         .with_help("give one of them a method, a host or a condition that the other one has not")
         .with_also(*place_a, "the other one");
     faults.push(fault);

@@ -65,6 +65,11 @@ impl Upstreams {
         None
     }
 
+    /// Some upstream that is right in itself.
+    pub(super) fn any(&self) -> Option<Arc<Upstream>> {
+        self.named.values().find_map(|(_, upstream)| upstream.clone()).or_else(|| self.by_url.values().next().cloned())
+    }
+
     /// Those under `upstreams:` that nothing names.
     pub(super) fn unused(&self) -> impl Iterator<Item = (&UpstreamName, Span)> {
         self.named.iter().filter(|(name, _)| !self.used.contains(*name)).map(|(name, (span, _))| (name, *span))

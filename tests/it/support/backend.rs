@@ -64,13 +64,15 @@ impl Backend {
                     async move {
                         let (parts, body) = request.into_parts();
                         let body = body.collect().await?.to_bytes();
-                        let seen = Seen { method: parts.method, target: parts.uri.to_string(), headers: parts.headers, body };
+                        let seen =
+                            Seen { method: parts.method, target: parts.uri.to_string(), headers: parts.headers, body };
                         log.lock().unwrap().push(seen.clone());
                         Ok::<_, hyper::Error>(answer(&seen).map(Full::new))
                     }
                 });
                 // A client that goes away is no fault of the test.
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             }
         })
         .await

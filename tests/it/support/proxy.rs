@@ -69,7 +69,7 @@ impl Plan {
     /// A routes file with these two sides and no routes yet.
     pub fn between(legacy: &Backend, extracted: &Backend) -> Plan {
         let routes = format!(
-            "version: 1\nupstreams:\n  monolith: {{endpoints: [\"{}\"]}}\n  extracted: {{endpoints: [\"{}\"]}}\nlegacy: monolith\nroutes:\n",
+            "version: 1\nupstreams:\n  monolith: {{endpoints: [\"{}\"]}}\n  extracted: {{endpoints: [\"{}\"]}}\nlegacy: monolith\n",
             legacy.url(),
             extracted.url()
         );
@@ -83,6 +83,9 @@ impl Plan {
 
     /// One more route, in flow style: `{name: r, match: /r, extracted: extracted}`.
     pub fn route(mut self, route: &str) -> Plan {
+        if !self.routes.contains("\nroutes:") {
+            self.routes += "routes:\n";
+        }
         self.routes += &format!("  - {route}\n");
         self
     }
@@ -277,5 +280,9 @@ pub async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Res
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     driver.abort();
-    Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(Answer {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
 }

@@ -1,0 +1,378 @@
+//! The admin plane: its own port and runtime, never a route of the data plane.
+//!
+//! Numbers are open to whoever reaches the loopback address; divergences, the audit and every change need a token. Nothing here can
+//! delay a request: what moves users is published by a swap.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+mod api;
+pub mod control;
+pub mod problem;
+pub mod token;
+
+use crate::admin::control::Control;
+use crate::admin::problem::Problem;
+use crate::admin::token::{AdminTokens, Failures};
+use crate::store::AuditEntry;
+
+/// Largest body of a request, in bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Connections at a time; more wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 256;
+/// Requests worked on at a time; more are answered 503.
+pub const REQUESTS_MAX: usize = 64;
+
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the admin plane does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Anyone on the network could reach it, and neither TLS nor roles exist yet.
+    #[error(
+        "the admin address {0} is not a loopback address, and without TLS its token would cross the network in the clear; \
+         use 127.0.0.1 and a tunnel, and `--telemetry` for probes and Prometheus"
+    )]
+    NotLoopback(SocketAddr),
+    /// The listener is not what it was.
+    #[error("cannot tell the address of the admin listener")]
+    Listener(#[source] std::io::Error),
+}
+
+/// Refuses an address from which the token could be overheard.
+pub fn check_address(address: SocketAddr) -> Result<(), AdminError> {
+    if address.ip().to_canonical().is_loopback() { Ok(()) } else { Err(AdminError::NotLoopback(address)) }
+}
+
+/// Whether the proxy should be sent requests, and how its configuration is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Whether it serves. Neither a refused file nor a failed store makes it unready.
+    pub ready: bool,
+    /// Whether it is on its way out.
+    pub draining: bool,
+    /// Content hash of the routes file in force.
+    pub revision: String,
+    /// Whether the last good text is in force instead of the file.
+    pub config_stale: bool,
+    /// Why the file on disk is not in force, if it was refused.
+    pub config_refused: Option<String>,
+}
+
+/// What a route has done since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteNumbers {
+    /// Answers by legacy.
+    pub requests_legacy: u64,
+    /// Answers by extracted.
+    pub requests_extracted: u64,
+    /// Failures of legacy.
+    pub failures_legacy: u64,
+    /// Failures of extracted, those that legacy answered for included.
+    pub failures_extracted: u64,
+    /// Requests that legacy answered because extracted failed.
+    pub fallbacks: u64,
+    /// Copies sent.
+    pub copies: u64,
+    /// Pairs compared.
+    pub compared: u64,
+    /// Pairs that differed.
+    pub mismatches: u64,
+}
+
+/// Asks whoever loads the routes file to load it now.
+#[derive(Debug)]
+pub struct ApplyRequest {
+    /// Whether routes that carried weight may be missing.
+    pub accept_removals: bool,
+    /// Who asked.
+    pub by: String,
+    /// Where the outcome goes.
+    pub reply: oneshot::Sender<ApplyOutcome>,
+}
+
+/// What came of loading the routes file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyOutcome {
+    /// Whether the file is in force.
+    pub accepted: bool,
+    /// Whether it differs from what was in force.
+    pub changed: bool,
+    /// Content hash of what is in force.
+    pub revision: String,
+    /// All faults, each with its place, as `check` shows them.
+    pub faults: Vec<String>,
+    /// What is odd but in force.
+    pub warnings: Vec<String>,
+    /// Raises that the file ended.
+    pub dropped_raises: Vec<String>,
+}
+
+/// Renders the metrics in Prometheus' text format.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+/// Tells how the proxy is.
+pub type ReadReadiness = Arc<dyn Fn() -> Readiness + Send + Sync>;
+/// Tells a route's numbers.
+pub type ReadNumbers = Arc<dyn Fn(&str) -> Option<RouteNumbers> + Send + Sync>;
+
+/// What the admin plane shows and moves.
+#[derive(Clone)]
+pub struct AdminState {
+    /// The one hand on the runtime state.
+    pub control: Arc<Control>,
+    /// Who is let in; `None`: no token could be read or made, and changes are only possible by the kill file and signals.
+    pub tokens: Option<AdminTokens>,
+    /// Host names beside the loopback ones and the bound address, lower-case, without port.
+    pub hosts: Vec<String>,
+    /// For `/metrics`.
+    pub metrics: RenderMetrics,
+    /// For `/readyz`.
+    pub readiness: ReadReadiness,
+    /// For the status.
+    pub numbers: ReadNumbers,
+    /// To whoever loads the routes file; a bounded channel.
+    pub apply: mpsc::Sender<ApplyRequest>,
+}
+
+struct Admin {
+    state: AdminState,
+    bound: SocketAddr,
+    failures: Failures,
+    permits: Semaphore,
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+struct Peer(SocketAddr);
+
+/// Serves the admin API until `shutdown`, then lets open requests end for 5 s.
+pub async fn serve(
+    listener: TcpListener,
+    state: AdminState,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), AdminError> {
+    let bound = listener.local_addr().map_err(AdminError::Listener)?;
+    check_address(bound)?;
+    let admin = Arc::new(Admin { state, bound, failures: Failures::default(), permits: Semaphore::new(REQUESTS_MAX) });
+    accept(listener, router(admin), shutdown).await;
+    Ok(())
+}
+
+/// Serves `/livez`, `/readyz` and `/metrics` only, on an address that others may reach.
+pub async fn serve_telemetry(
+    listener: TcpListener,
+    state: AdminState,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), AdminError> {
+    let bound = listener.local_addr().map_err(AdminError::Listener)?;
+    let admin = Arc::new(Admin { state, bound, failures: Failures::default(), permits: Semaphore::new(REQUESTS_MAX) });
+    let router = telemetry_routes().fallback(not_found).method_not_allowed_fallback(wrong_method);
+    let router = router.layer(from_fn_with_state(Arc::clone(&admin), bound_work)).layer(from_fn(harden));
+    accept(listener, router.with_state(admin), shutdown).await;
+    Ok(())
+}
+
+fn telemetry_routes() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/livez", get(api::livez))
+        .route("/readyz", get(api::readyz))
+        .route("/metrics", get(api::metrics))
+}
+
+fn router(admin: Arc<Admin>) -> Router {
+    let guarded = Router::new()
+        .route("/api/v1/routes/{name}/weight", post(api::weight))
+        .route("/api/v1/routes/{name}/kill", post(api::kill_route))
+        .route("/api/v1/routes/{name}/unkill", post(api::unkill_route))
+        .route("/api/v1/kill", post(api::kill_all))
+        .route("/api/v1/unkill", post(api::unkill_all))
+        .route("/api/v1/config/apply", post(api::apply))
+        .route("/api/v1/divergences", get(api::divergences))
+        .route("/api/v1/audit", get(api::audit))
+        .route_layer(from_fn_with_state(Arc::clone(&admin), demand_token));
+    telemetry_routes()
+        .route("/api/v1/status", get(api::status))
+        .route("/api/v1/routes/{name}", get(api::route))
+        .route("/api/v1/explain", post(api::explain))
+        .merge(guarded)
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&admin), bound_work))
+        .layer(from_fn_with_state(Arc::clone(&admin), demand_own_page))
+        .layer(from_fn(harden))
+        .with_state(admin)
+}
+
+async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here; the API lies under /api/v1/")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this resource does not have that method")
+}
+
+/// What every answer carries: nothing of ours is to be framed, kept, guessed at or run.
+async fn harden(request: Request, next: Next) -> Response {
+    const HEADERS: [(header::HeaderName, &str); 5] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    let mut response = next.run(request).await;
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A web page that a person has open must neither read nor change anything: its name must not be one that was rebound to this
+/// address, and a change must not come from another site.
+async fn demand_own_page(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let sent = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    let host = authority.or_else(sent).unwrap_or_default();
+    if !is_own_host(&host, &admin) {
+        let detail = "this host name is not one of the admin plane's";
+        return Problem::new(StatusCode::MISDIRECTED_REQUEST, "host", detail).into_response();
+    }
+    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !is_reading && !is_same_site(request.headers(), &host) {
+        return Problem::new(StatusCode::FORBIDDEN, "cross_site", "another site's page may not ask this")
+            .into_response();
+    }
+    next.run(request).await
+}
+
+fn is_own_host(authority: &str, admin: &Admin) -> bool {
+    let host = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+        Some((address, _)) => address,
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    };
+    let host = host.to_ascii_lowercase();
+    host == "localhost"
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == admin.bound.ip())
+        || admin.state.hosts.contains(&host)
+}
+
+/// `Sec-Fetch-Site` where the browser sends it, else `Origin`; a program sends neither.
+fn is_same_site(headers: &HeaderMap, host: &str) -> bool {
+    match (headers.get("sec-fetch-site"), headers.get(header::ORIGIN)) {
+        (Some(site), _) => matches!(site.as_bytes(), b"same-origin" | b"none"),
+        (None, Some(origin)) => {
+            let origin = origin.to_str().unwrap_or_default();
+            origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+        }
+        (None, None) => true,
+    }
+}
+
+async fn bound_work(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let Ok(_permit) = admin.permits.try_acquire() else {
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at a time").into_response();
+    };
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "it took too long").into_response(),
+    }
+}
+
+async fn demand_token(
+    State(admin): State<Arc<Admin>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(tokens) = &admin.state.tokens else {
+        let detail =
+            "no admin token could be read or made at start (see the log); the kill file and SIGUSR1 still work";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_token", detail).into_response();
+    };
+    let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let bearer = given.and_then(|given| given.split_at_checked(7)).filter(|(s, _)| s.eq_ignore_ascii_case(b"bearer "));
+    if bearer.is_some_and(|(_, token)| tokens.allow(token.trim_ascii())) {
+        return next.run(request).await;
+    }
+    if admin.failures.count(peer.ip(), Instant::now()) {
+        let detail = "too many wrong tokens from this address within a minute";
+        return Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", detail).into_response();
+    }
+    admin.state.control.note_in_audit(AuditEntry {
+        who: format!("api, {}", peer.ip()),
+        what: "login_failed".to_owned(),
+        route: None,
+        reason: format!("{} {}", request.method(), request.uri().path().chars().take(200).collect::<String>()),
+        ..AuditEntry::default()
+    });
+    let detail = if bearer.is_some() {
+        "this token is not the admin plane's"
+    } else {
+        "this needs `Authorization: Bearer TOKEN`; the token lies in the state directory, in `admin-token`"
+    };
+    Problem::new(StatusCode::UNAUTHORIZED, "token", detail).into_response()
+}
+
+/// HTTP/1.1 only, bounded in connections and in the time that a head may take.
+async fn accept(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) {
+    let (stop, stopped) = watch::channel(false);
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let next = async {
+            let permit = Arc::clone(&connections).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let next = tokio::select! {
+            () = &mut shutdown => break,
+            next = next => next,
+        };
+        let (Ok(permit), Ok((stream, peer))) = next else {
+            // Out of descriptors, or gone before it was accepted: neither ends by asking again at once.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (router, mut stopped) = (router.clone().layer(Extension(Peer(peer))), stopped.clone());
+        tokio::spawn(async move {
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(64 << 10);
+            let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                _ = stopped.changed() => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    let _ = stop.send(true);
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, connections.acquire_many(all)).await;
+}
+
+#[cfg(test)]
+mod tests;

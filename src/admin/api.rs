@@ -1,0 +1,457 @@
+//! The answers of `/api/v1`, and those of the probes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use strangler_core::explain::Asked;
+use strangler_core::name::RouteName;
+use strangler_core::runtime::{KillScope, Note, WeightAsk, utc};
+use strangler_core::snapshot::{KillStatus, RouteStatus, Snapshot};
+use tokio::sync::oneshot;
+
+use crate::admin::control::{KillOutcome, WeightOutcome};
+use crate::admin::problem::{Problem, chain};
+use crate::admin::{Admin, ApplyOutcome, ApplyRequest, Peer, Readiness, RouteNumbers};
+use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, StoredDivergence, now_unix_ms};
+
+/// Longest name that someone gives themselves, in bytes.
+const BY_BYTES_MAX: usize = 64;
+const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+type App = State<Arc<Admin>>;
+
+pub(super) async fn livez() -> &'static str {
+    "alive\n"
+}
+
+#[derive(Serialize)]
+struct Ready {
+    #[serde(flatten)]
+    readiness: Readiness,
+    store: StoreHealth,
+}
+
+pub(super) async fn readyz(State(admin): App) -> Response {
+    let readiness = (admin.state.readiness)();
+    let is_ready = readiness.ready && !readiness.draining;
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Ready { readiness, store: admin.state.control.store().health_now() })).into_response()
+}
+
+pub(super) async fn metrics(State(admin): App) -> Response {
+    let text = (admin.state.metrics)();
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"))], text)
+        .into_response()
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    route: RouteStatus,
+    numbers: Option<RouteNumbers>,
+}
+
+#[derive(Serialize)]
+struct Status {
+    version: &'static str,
+    readiness: Readiness,
+    store: StoreHealth,
+    changes_unsaved: u64,
+    divergences_dropped: u64,
+    /// What someone should look at, in words.
+    alarms: Vec<String>,
+    kills: Vec<KillStatus>,
+    /// Moved weights of routes that the file does not have.
+    moves_without_route: Vec<String>,
+    legacy: String,
+    routes: Vec<Shown>,
+    routes_total: usize,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    #[serde(default)]
+    offset: usize,
+    limit: Option<usize>,
+}
+
+pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRejection>) -> Result<Response, Problem> {
+    let Query(page) = page.map_err(|error| bad_query(&error))?;
+    let (control, readiness) = (&admin.state.control, (admin.state.readiness)());
+    let (snapshot, store) = (control.snapshot(), control.store().health_now());
+    let total = snapshot.table().routes().len();
+    let rows_max = LIST_ROWS_MAX as usize;
+    let limit = page.limit.unwrap_or(rows_max).min(rows_max);
+    let indices = (page.offset.min(total)..total).take(limit);
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION"),
+        alarms: alarms(&snapshot, &readiness, &store),
+        readiness,
+        store,
+        changes_unsaved: control.store().changes_unsaved(),
+        divergences_dropped: control.store().divergences_dropped(),
+        kills: snapshot.runtime().kills().map(KillStatus::of).collect(),
+        moves_without_route: snapshot.orphans().iter().map(|name| name.as_str().to_owned()).collect(),
+        legacy: snapshot.table().legacy().name.as_str().to_owned(),
+        routes: indices.filter_map(|index| shown(&admin, &snapshot, index)).collect(),
+        routes_total: total,
+    })
+    .into_response())
+}
+
+fn alarms(snapshot: &Snapshot, readiness: &Readiness, store: &StoreHealth) -> Vec<String> {
+    let mut alarms = Vec::new();
+    if readiness.config_stale {
+        alarms.push("the routes file was refused at start: the last good text is in force".to_owned());
+    }
+    if let Some(refused) = &readiness.config_refused {
+        alarms.push(format!("the routes file on disk is not in force: {refused}"));
+    }
+    if let Some(why) = &store.why {
+        alarms.push(format!("the store failed ({why}): kills and lower weights work, but a restart would forget them; raises are refused"));
+    }
+    if let Some(lost) = &store.lost {
+        alarms.push(format!(
+            "kills and moved weights from before the start are lost ({lost}): the file's weights are in force"
+        ));
+    }
+    let spared =
+        |kill: &&strangler_core::runtime::Kill| snapshot.table().routes().iter().any(|route| kill.spares(route));
+    for kill in snapshot.runtime().kills().filter(spared) {
+        let routes = snapshot.table().routes().iter().filter(|route| kill.spares(route));
+        let names: Vec<&str> = routes.take(10).map(|route| route.name.as_str()).collect();
+        alarms.push(format!(
+            "the kill of `{}` ({}) leaves {} where it is: the extracted service owns the data; kill it by name with --accept-stale",
+            kill.scope.as_str(),
+            kill.source.as_str(),
+            names.join(", ")
+        ));
+    }
+    alarms
+}
+
+fn shown(admin: &Admin, snapshot: &Snapshot, index: usize) -> Option<Shown> {
+    let route = snapshot.status(index)?;
+    let numbers = (admin.state.numbers)(&route.name);
+    Some(Shown { route, numbers })
+}
+
+pub(super) async fn route(State(admin): App, Path(name): Path<String>) -> Result<Response, Problem> {
+    let snapshot = admin.state.control.snapshot();
+    let found = snapshot.route(&name).and_then(|(index, _)| shown(&admin, &snapshot, index));
+    found.map(|shown| Json(shown).into_response()).ok_or_else(|| unknown_route(&name))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WeightBody {
+    /// `10%`, or `file`.
+    weight: String,
+    reason: String,
+    #[serde(default)]
+    accept_stale: bool,
+    by: Option<String>,
+}
+
+pub(super) async fn weight(
+    State(admin): App,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<WeightOutcome>, Problem> {
+    let body: WeightBody = json(&headers, body)?;
+    let ask: WeightAsk = body.weight.parse().map_err(|error| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_weight", format!("{:?}: {error}, or `file`", body.weight))
+    })?;
+    let (name, who) = (route_name(&name)?, who(&peer, body.by.as_deref())?);
+    let control = Arc::clone(&admin.state.control);
+    let change = async move { control.set_weight(&who, &name, ask, body.accept_stale, &body.reason).await };
+    Ok(Json(to_its_end(change).await??))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KillBody {
+    reason: String,
+    #[serde(default)]
+    accept_stale: bool,
+    by: Option<String>,
+}
+
+pub(super) async fn kill_route(
+    State(admin): App,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<KillOutcome>, Problem> {
+    let scope = KillScope::Route(route_name(&name)?);
+    kill(&admin, peer, scope, json(&headers, body)?).await
+}
+
+pub(super) async fn kill_all(
+    State(admin): App,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<KillOutcome>, Problem> {
+    kill(&admin, peer, KillScope::All, json(&headers, body)?).await
+}
+
+async fn kill(admin: &Admin, peer: Peer, scope: KillScope, body: KillBody) -> Result<Json<KillOutcome>, Problem> {
+    let who = who(&peer, body.by.as_deref())?;
+    let control = Arc::clone(&admin.state.control);
+    Ok(Json(to_its_end(async move { control.kill(&who, scope, body.accept_stale, &body.reason).await }).await??))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UnkillBody {
+    reason: String,
+    by: Option<String>,
+}
+
+pub(super) async fn unkill_route(
+    State(admin): App,
+    Extension(peer): Extension<Peer>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<KillOutcome>, Problem> {
+    let scope = KillScope::Route(route_name(&name)?);
+    unkill(&admin, peer, scope, json(&headers, body)?).await
+}
+
+pub(super) async fn unkill_all(
+    State(admin): App,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<KillOutcome>, Problem> {
+    unkill(&admin, peer, KillScope::All, json(&headers, body)?).await
+}
+
+async fn unkill(admin: &Admin, peer: Peer, scope: KillScope, body: UnkillBody) -> Result<Json<KillOutcome>, Problem> {
+    let who = who(&peer, body.by.as_deref())?;
+    let control = Arc::clone(&admin.state.control);
+    Ok(Json(to_its_end(async move { control.unkill(&who, scope, &body.reason).await }).await??))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApplyBody {
+    #[serde(default)]
+    accept_removals: bool,
+    by: Option<String>,
+}
+
+/// A refusal: the problem's members beside those of the outcome.
+#[derive(Serialize)]
+struct ApplyRefused {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(flatten)]
+    outcome: ApplyOutcome,
+}
+
+pub(super) async fn apply(
+    State(admin): App,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body: ApplyBody = json(&headers, body)?;
+    let by = who(&peer, body.by.as_deref())?;
+    to_its_end(apply_and_audit(admin, body.accept_removals, by)).await?
+}
+
+async fn apply_and_audit(admin: Arc<Admin>, accept_removals: bool, by: String) -> Result<Response, Problem> {
+    let before = admin.state.control.snapshot().table().revision().to_string();
+    let (reply, outcome) = oneshot::channel();
+    let request = ApplyRequest { accept_removals, by: by.clone(), reply };
+    let busy = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "the file is being loaded already; ask again");
+    admin.state.apply.try_send(request).map_err(busy)?;
+    let Ok(Ok(outcome)) = tokio::time::timeout(APPLY_TIMEOUT, outcome).await else {
+        let detail = "the file was not loaded in time; look at the status to see which revision is in force";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", detail));
+    };
+    let reason = if accept_removals { "asked for, removals accepted" } else { "asked for" };
+    let entry = AuditEntry {
+        at_unix_ms: now_unix_ms(),
+        who: by,
+        what: "apply".to_owned(),
+        from: Some(before),
+        to: Some(outcome.revision.clone()),
+        reason: outcome.faults.first().cloned().unwrap_or_else(|| reason.to_owned()).chars().take(1_000).collect(),
+        accepted: outcome.accepted,
+        ..AuditEntry::default()
+    };
+    // The file is in force, or is not: a store that fails is an alarm of its own.
+    let _ = admin.state.control.store().save(vec![], vec![entry]).await;
+    if outcome.accepted {
+        return Ok(Json(outcome).into_response());
+    }
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    let detail = format!("the routes file was refused: {} faults; what ran before runs on", outcome.faults.len());
+    let refused = ApplyRefused { problem: Problem::new(status, "refused", detail), outcome };
+    let mut response = (status, Json(refused)).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    Ok(response)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    route: Option<String>,
+    limit: Option<u32>,
+    /// Milliseconds since 1970.
+    #[serde(default)]
+    since: u64,
+}
+
+impl ListQuery {
+    fn listing(self) -> Listing {
+        Listing { route: self.route, since_unix_ms: self.since, limit: self.limit.unwrap_or(50).min(LIST_ROWS_MAX) }
+    }
+}
+
+#[derive(Serialize)]
+struct ShownDivergence {
+    id: String,
+    at: String,
+    at_unix_ms: u64,
+    route: String,
+    signature: String,
+    record: serde_json::Value,
+}
+
+impl From<StoredDivergence> for ShownDivergence {
+    fn from(one: StoredDivergence) -> ShownDivergence {
+        ShownDivergence {
+            record: serde_json::from_str(&one.json).unwrap_or(serde_json::Value::Null),
+            id: one.id,
+            at: utc(one.at_unix_ms),
+            at_unix_ms: one.at_unix_ms,
+            route: one.route,
+            signature: one.signature,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Divergences {
+    divergences: Vec<ShownDivergence>,
+    /// Not stored since the start: too many at a time, too large, or the store failed.
+    dropped: u64,
+}
+
+pub(super) async fn divergences(
+    State(admin): App,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error))?;
+    if let Some(name) = &query.route
+        && admin.state.control.snapshot().route(name).is_none()
+    {
+        return Err(unknown_route(name));
+    }
+    let store = admin.state.control.store();
+    let found = store.divergences(query.listing()).await?;
+    let divergences = found.into_iter().map(ShownDivergence::from).collect();
+    Ok(Json(Divergences { divergences, dropped: store.divergences_dropped() }).into_response())
+}
+
+#[derive(Serialize)]
+struct Audit {
+    audit: Vec<AuditEntry>,
+}
+
+pub(super) async fn audit(
+    State(admin): App,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error))?;
+    let audit = admin.state.control.store().audit(query.listing()).await?;
+    Ok(Json(Audit { audit }).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainBody {
+    method: String,
+    /// A path or a URL.
+    url: String,
+    /// Lines `name: value`.
+    #[serde(default)]
+    headers: Vec<String>,
+}
+
+pub(super) async fn explain(
+    State(admin): App,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body: ExplainBody = json(&headers, body)?;
+    let asked = Asked::parse(&body.method, &body.url, body.headers.iter().map(String::as_str));
+    let asked = asked.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_request", chain(&error)))?;
+    let snapshot = admin.state.control.snapshot();
+    Ok(Json(strangler_core::explain::explain(&snapshot, &asked.facts())).into_response())
+}
+
+/// A change is not given up half way because whoever asked has hung up.
+async fn to_its_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
+    let failed =
+        |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the change broke off; look at the status");
+    tokio::spawn(change).await.map_err(failed)
+}
+
+/// A body that says it is JSON and is: a form of another site cannot say so.
+fn json<T: DeserializeOwned>(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
+        let detail = "the body must be `content-type: application/json`";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail));
+    }
+    let body = body.map_err(|error| Problem::new(error.status(), "body", error.body_text()))?;
+    serde_json::from_slice(&body).map_err(|error| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_body", format!("the body is not what this takes: {error}"))
+    })
+}
+
+fn bad_query(error: &QueryRejection) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_query", error.body_text())
+}
+
+fn unknown_route(name: &str) -> Problem {
+    let name: String = name.chars().take(63).collect();
+    Problem::new(StatusCode::NOT_FOUND, "unknown_route", format!("no route is named {name:?}"))
+}
+
+fn route_name(text: &str) -> Result<RouteName, Problem> {
+    text.parse().map_err(|_| unknown_route(text))
+}
+
+/// What a person calls themselves, and where they are: the token alone says only that they may.
+fn who(peer: &Peer, by: Option<&str>) -> Result<String, Problem> {
+    let ip = peer.0.ip();
+    let who = match by {
+        Some(by) if by.len() <= BY_BYTES_MAX => format!("{} (api, {ip})", by.trim()),
+        Some(_) => String::new(),
+        None => format!("api, {ip}"),
+    };
+    // The rules of a note, asked early so that nothing is half done.
+    match Note::new(&who, 0, "because") {
+        Ok(note) => Ok(note.by().to_owned()),
+        Err(error) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_by", error.to_string())),
+    }
+}

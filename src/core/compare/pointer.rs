@@ -1,0 +1,47 @@
+//! Places in a document: JSON pointers (RFC 6901) that remember which segments are positions in an array.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// One step from the root.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// A position in an array.
+    Index(usize),
+    /// A member of an object; a key that looks like a number is still a key.
+    Key(Arc<str>),
+}
+
+/// A place in a document; the root is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pointer(pub Vec<Step>);
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.0 {
+            match step {
+                Step::Index(index) => write!(f, "/{index}")?,
+                Step::Key(key) => write!(f, "/{}", escape(key))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A key as a pointer's segment: `~` and `/` escaped.
+pub fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_escaped_and_an_index_is_not() {
+        let pointer =
+            Pointer(vec![Step::Key("a/b".into()), Step::Index(0), Step::Key("".into()), Step::Key("~1".into())]);
+        assert_eq!(pointer.to_string(), "/a~1b/0//~01");
+        assert_eq!(Pointer::default().to_string(), "");
+    }
+}

@@ -1,0 +1,429 @@
+//! What would happen to a request, and why: for people.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use serde::Serialize;
+
+use crate::decide::{KeyOrigin, Reason, STICKY_COOKIE, decide};
+use crate::facts::RequestFacts;
+use crate::matching::{Miss, miss};
+use crate::route::{FallbackPolicy, HostPattern, Route, UnsafeFallback};
+use crate::side::Side;
+use crate::snapshot::{Snapshot, written};
+use crate::template::{PathError, normal_path};
+
+/// Other routes that are named, nearest misses first.
+pub const OTHERS_MAX: usize = 10;
+/// Most headers of an asked request.
+pub const HEADERS_MAX: usize = 100;
+
+/// Why a question makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// No method.
+    #[error("{0:?} is no method")]
+    Method(String),
+    /// Neither a URL nor a path.
+    #[error("{0:?} is neither a path (`/cart/7?x=1`) nor a URL (`http://shop.example.com/cart/7`)")]
+    Url(String),
+    /// The proxy refuses such a path with 400.
+    #[error("the proxy answers 400 to the path {path:?}")]
+    Path {
+        /// As asked.
+        path: String,
+        /// Why.
+        source: PathError,
+    },
+    /// Not `name: value`.
+    #[error("{0:?} is no header; write `name: value`")]
+    Header(String),
+    /// More than [`HEADERS_MAX`].
+    #[error("at most {HEADERS_MAX} headers can be asked about")]
+    TooManyHeaders,
+}
+
+/// A request that is only asked about.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    method: Method,
+    host: String,
+    path: String,
+    query: String,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    /// From what a person writes: a path or a URL, and header lines `name: value`.
+    pub fn parse<'a>(method: &str, url: &str, lines: impl IntoIterator<Item = &'a str>) -> Result<Asked, AskError> {
+        let method: Method = method.to_ascii_uppercase().parse().map_err(|_| AskError::Method(method.to_owned()))?;
+        let uri: Uri = url.parse().map_err(|_| AskError::Url(url.to_owned()))?;
+        if !uri.path().starts_with('/') {
+            return Err(AskError::Url(url.to_owned()));
+        }
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let bad = || AskError::Header(line.to_owned());
+            let (name, value) = line.split_once(':').ok_or_else(bad)?;
+            let name: HeaderName = name.trim().parse().map_err(|_| bad())?;
+            headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| bad())?);
+            if headers.len() > HEADERS_MAX {
+                return Err(AskError::TooManyHeaders);
+            }
+        }
+        let written = uri.authority().map(|authority| authority.as_str().to_owned());
+        let sent = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let host = written.or_else(sent).unwrap_or_default();
+        let path = normal_path(uri.path())
+            .map_err(|source| AskError::Path { path: uri.path().to_owned(), source })?
+            .into_owned();
+        let query = uri.query().unwrap_or_default().to_owned();
+        Ok(Asked { method, host: without_port(&host).to_ascii_lowercase(), path, query, headers })
+    }
+
+    /// As the decisions see it.
+    pub fn facts(&self) -> RequestFacts<'_> {
+        RequestFacts {
+            method: &self.method,
+            host: &self.host,
+            path: &self.path,
+            query: &self.query,
+            headers: &self.headers,
+        }
+    }
+}
+
+fn without_port(authority: &str) -> &str {
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.rsplit_once(':').map_or(host, |(host, _)| host),
+    }
+}
+
+/// What would happen, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The method.
+    pub method: String,
+    /// The host that was matched; empty: none was given.
+    pub host: String,
+    /// The path that is matched and forwarded.
+    pub path: String,
+    /// The route; `None`: no route covers it.
+    pub route: Option<String>,
+    /// The route's path, as written.
+    pub pattern: Option<String>,
+    /// Which side answers.
+    pub side: &'static str,
+    /// The upstream of that side.
+    pub upstream: String,
+    /// As in `strangler_decisions_total`.
+    pub reason: &'static str,
+    /// The same as a sentence.
+    pub because: String,
+    /// Where the caller's key was looked for and found.
+    pub key: Option<String>,
+    /// 0..=9999; `None` where it would be drawn anew, or none is looked at.
+    pub bucket: Option<u16>,
+    /// How far the route has come.
+    pub stage: Option<&'static str>,
+    /// The weight in force, kills left aside.
+    pub weight: Option<String>,
+    /// How it differs from the file.
+    pub drift: Option<String>,
+    /// Whether and where a copy goes.
+    pub shadow: String,
+    /// What happens when the side fails.
+    pub fallback: String,
+    /// Other routes and why they are not it, nearest first; at most [`OTHERS_MAX`].
+    pub others: Vec<OtherRoute>,
+    /// Routes beyond those.
+    pub others_left_out: usize,
+}
+
+/// A route that the request is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OtherRoute {
+    /// Its name.
+    pub route: String,
+    /// Why not.
+    pub why_not: String,
+}
+
+/// Explains what would happen to a request.
+pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
+    let found = snapshot.table().find(facts);
+    let found = found.and_then(|index| snapshot.table().routes().get(index).map(|route| (index, route)));
+    let (others, others_left_out) = others(snapshot, found.map(|(index, _)| index), facts);
+    let legacy = snapshot.table().legacy().name.as_str();
+    let base = Explanation {
+        method: facts.method.to_string(),
+        host: facts.host.to_owned(),
+        path: facts.path.to_owned(),
+        route: None,
+        pattern: None,
+        side: Side::Legacy.as_str(),
+        upstream: legacy.to_owned(),
+        reason: Reason::FallThrough.as_str(),
+        because: "no route covers it, so it falls through to the monolith".to_owned(),
+        key: None,
+        bucket: None,
+        stage: None,
+        weight: None,
+        drift: None,
+        shadow: "none: only routes are copied".to_owned(),
+        fallback: "none: legacy is the last resort".to_owned(),
+        others,
+        others_left_out,
+    };
+    let Some((index, route)) = found else {
+        return base;
+    };
+    // Without a key the bucket is chance, so whatever this id would draw is not shown.
+    let decision = decide(snapshot, index, route, facts, None, || [b'0'; 32]);
+    let weight = snapshot.state(index).map(|state| state.weight).unwrap_or_default();
+    let is_drawn = decision.key == KeyOrigin::Fresh;
+    let bucket = decision.bucket.filter(|_| !is_drawn).map(crate::split::Bucket::number);
+    let because = match decision.reason {
+        Reason::Killed => {
+            let kill = snapshot.runtime().kills_of(route).next();
+            kill.map_or_else(
+                || "it is killed".to_owned(),
+                |kill| format!("`{}` is killed {}", kill.scope.as_str(), kill.note),
+            )
+        }
+        Reason::Located => "the path's value says on which side the data lives (`locate`)".to_owned(),
+        Reason::Forced => "a signed override says so".to_owned(),
+        Reason::FallThrough => base.because.clone(),
+        Reason::Weight => match (bucket, decision.side) {
+            (Some(bucket), Side::Extracted) => {
+                format!("bucket {bucket} lies below {} ({weight})", weight.basis_points())
+            }
+            (Some(bucket), Side::Legacy) => {
+                format!("bucket {bucket} does not lie below {} ({weight})", weight.basis_points())
+            }
+            (None, _) if weight.is_split() => {
+                format!("a bucket would be drawn: extracted for {weight} of such callers, legacy for the others")
+            }
+            (None, side) => format!("the weight is {weight}, so everyone is on {side}"),
+        },
+    };
+    Explanation {
+        route: Some(route.name.as_str().to_owned()),
+        pattern: Some(route.conditions.path.to_string()),
+        side: if is_drawn && decision.reason == Reason::Weight && weight.is_split() {
+            "by chance"
+        } else {
+            decision.side.as_str()
+        },
+        upstream: match decision.side {
+            Side::Legacy => legacy.to_owned(),
+            Side::Extracted => route.extracted.name.as_str().to_owned(),
+        },
+        reason: decision.reason.as_str(),
+        because,
+        key: Some(key_text(route, decision.key)),
+        bucket,
+        stage: snapshot.stage(index).map(crate::snapshot::Stage::as_str),
+        weight: Some(weight.to_string()),
+        drift: snapshot.drift(route),
+        shadow: shadow_text(route, facts, decision.side),
+        fallback: fallback_text(route, facts, decision.side),
+        ..base
+    }
+}
+
+fn key_text(route: &Route, origin: KeyOrigin) -> String {
+    let sources: Vec<String> = route.sticky_on.iter().map(written).collect();
+    match origin {
+        KeyOrigin::StickyOn(place) => sources.get(place).cloned().unwrap_or_default(),
+        KeyOrigin::OwnCookie => format!("cookie:{STICKY_COOKIE}"),
+        KeyOrigin::Fresh if sources.is_empty() => {
+            format!("none: no cookie:{STICKY_COOKIE} of ours was sent, so one would be issued")
+        }
+        KeyOrigin::Fresh => format!("none: the request has no {}", sources.join(" and no ")),
+        KeyOrigin::None => "none is looked for".to_owned(),
+    }
+}
+
+fn shadow_text(route: &Route, facts: &RequestFacts<'_>, side: Side) -> String {
+    let Some(shadow) = &route.shadow else {
+        return "none: the route has no `shadow`".to_owned();
+    };
+    if !shadow.methods.contains(facts.method) {
+        return format!("none: {} is not copied", facts.method);
+    }
+    let other = side.other();
+    let compared = if route.compare.is_some() { ", and the two answers are compared" } else { "" };
+    format!("a copy goes to {other} for {} of callers{compared}", shadow.sample)
+}
+
+fn fallback_text(route: &Route, facts: &RequestFacts<'_>, side: Side) -> String {
+    if side == Side::Legacy {
+        return "none: legacy is the last resort".to_owned();
+    }
+    if !route.data.may_go_back() {
+        return "none: the extracted service owns the data, so legacy would answer from before".to_owned();
+    }
+    let Some(FallbackPolicy { on_connect_failure, on_timeout, on_5xx, unsafe_requests, .. }) = &route.fallback else {
+        return "none: the route says `never`".to_owned();
+    };
+    let causes = [(*on_connect_failure, "connect_failure"), (*on_timeout, "timeout"), (*on_5xx, "5xx")];
+    let causes: Vec<&str> = causes.into_iter().filter_map(|(is_on, cause)| is_on.then_some(cause)).collect();
+    match (facts.is_safe(), unsafe_requests) {
+        (true, _) => format!("legacy answers after {}", causes.join(", ")),
+        (false, UnsafeFallback::Unsent) => {
+            format!("legacy answers only if provably nothing of the {} was sent", facts.method)
+        }
+        (false, UnsafeFallback::Never) => format!("none: a {} is never sent again", facts.method),
+    }
+}
+
+/// How near a route was; larger is nearer.
+type Nearness = (u8, usize);
+
+fn others(snapshot: &Snapshot, found: Option<usize>, facts: &RequestFacts<'_>) -> (Vec<OtherRoute>, usize) {
+    let routes = snapshot.table().routes();
+    let mut nearest: Vec<(Nearness, usize)> = Vec::with_capacity(OTHERS_MAX + 1);
+    for (index, route) in routes.iter().enumerate().filter(|(index, _)| Some(*index) != found) {
+        let nearness = nearness(route, facts);
+        let place = nearest.partition_point(|(other, _)| *other >= nearness);
+        if place < OTHERS_MAX {
+            nearest.insert(place, (nearness, index));
+            nearest.truncate(OTHERS_MAX);
+        }
+    }
+    let named = nearest.iter().filter_map(|(_, index)| routes.get(*index));
+    let named: Vec<OtherRoute> = named
+        .map(|route| OtherRoute { route: route.name.as_str().to_owned(), why_not: why_not(route, facts) })
+        .collect();
+    let left_out = routes.len() - usize::from(found.is_some()) - named.len();
+    (named, left_out)
+}
+
+fn nearness(route: &Arc<Route>, facts: &RequestFacts<'_>) -> Nearness {
+    let rank = match miss(&route.conditions, facts) {
+        None => 6,
+        Some(Miss::Cookie) => 5,
+        Some(Miss::Query) => 4,
+        Some(Miss::Header) => 3,
+        Some(Miss::Method) => 2,
+        Some(Miss::Path) => 1,
+        Some(Miss::Host) => 0,
+    };
+    let pattern = route.conditions.path.to_string();
+    let shared = pattern.split('/').zip(facts.path.split('/')).take_while(|(a, b)| a == b || a.starts_with('{'));
+    (rank, shared.count())
+}
+
+fn why_not(route: &Route, facts: &RequestFacts<'_>) -> String {
+    let conditions = &route.conditions;
+    match miss(conditions, facts) {
+        None => "fits too, but is less narrow".to_owned(),
+        Some(Miss::Host) => match &conditions.host {
+            HostPattern::Exact(host) => format!("host: it is for {host}"),
+            HostPattern::Wildcard(suffix) => format!("host: it is for *{suffix}"),
+            HostPattern::Any => "host".to_owned(),
+        },
+        Some(Miss::Path) => format!("path: it is for {}", conditions.path),
+        Some(Miss::Method) => {
+            let methods: Vec<&str> = conditions.methods.iter().map(Method::as_str).collect();
+            format!("method: it is for {}", methods.join(", "))
+        }
+        Some(Miss::Header) => format!("header: its condition on {} does not hold", names(&conditions.headers)),
+        Some(Miss::Query) => format!("query: its condition on {} does not hold", names(&conditions.query)),
+        Some(Miss::Cookie) => format!("cookie: its condition on {} does not hold", names(&conditions.cookies)),
+    }
+}
+
+fn names<K: std::fmt::Display, V>(conditions: &[(K, V)]) -> String {
+    conditions.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{route, table};
+    use crate::name::RouteName;
+    use crate::route::{Data, KeySource, ShadowPolicy, TextCondition};
+    use crate::runtime::{KillScope, KillSource, Note, RuntimeState};
+
+    fn shop() -> Snapshot {
+        let mut cart = route("cart-total", "/cart/{id}/total", "5%");
+        cart.sticky_on = Arc::from([KeySource::Header(HeaderName::from_static("x-user-id"))]);
+        cart.shadow = Some(ShadowPolicy::default());
+        let mut beta = route("beta", "/cart/{id}/total", "0%");
+        beta.conditions.cookies.push(("beta".into(), TextCondition::Exact("1".into())));
+        let mut pay = route("pay", "/pay", "100%");
+        pay.conditions.methods = vec![Method::POST];
+        pay.data = Data::Extracted;
+        let far = (0..20).map(|n| route(&format!("far-{n}"), &format!("/far/{n}"), "0%"));
+        Snapshot::new(table([cart, beta, pay].into_iter().chain(far).collect()), &RuntimeState::default()).0
+    }
+
+    fn ask(snapshot: &Snapshot, method: &str, url: &str, headers: &[&str]) -> Explanation {
+        explain(snapshot, &Asked::parse(method, url, headers.iter().copied()).unwrap().facts())
+    }
+
+    #[test]
+    fn a_key_leads_to_a_bucket_and_a_side() {
+        let answer = ask(&shop(), "GET", "http://Shop.example.com:8080/cart/7/total", &["X-User-Id: user-1"]);
+        assert_eq!(answer.host, "shop.example.com");
+        assert_eq!(answer.route.as_deref(), Some("cart-total"));
+        assert_eq!((answer.key.as_deref(), answer.bucket), (Some("header:x-user-id"), Some(2439)));
+        assert_eq!((answer.side, answer.reason), ("legacy", "weight"));
+        assert_eq!(answer.because, "bucket 2439 does not lie below 500 (5%)");
+        assert_eq!(answer.shadow, "a copy goes to extracted for 100% of callers");
+        assert_eq!(answer.others.len(), OTHERS_MAX);
+        assert_eq!(answer.others_left_out, 12);
+        assert_eq!(answer.others[0].why_not, "cookie: its condition on `beta` does not hold");
+    }
+
+    #[test]
+    fn without_a_key_the_side_is_chance() {
+        let answer = ask(&shop(), "get", "/cart/7/total", &[]);
+        assert_eq!((answer.side, answer.bucket), ("by chance", None));
+        assert_eq!(answer.key.as_deref(), Some("none: the request has no header:x-user-id"));
+    }
+
+    #[test]
+    fn the_nearest_misses_come_first() {
+        let answer = ask(&shop(), "GET", "/pay", &[]);
+        assert_eq!((answer.route, answer.reason), (None, "fallthrough"));
+        assert_eq!(
+            answer.others[0],
+            OtherRoute { route: "pay".to_owned(), why_not: "method: it is for POST".to_owned() }
+        );
+        let answer = ask(&shop(), "GET", "/far/99", &[]);
+        assert_eq!(answer.others[0].why_not, "path: it is for /far/0");
+    }
+
+    #[test]
+    fn a_kill_is_named_with_its_reason() {
+        let snapshot = shop();
+        let note = Note::new("ops", 0, "incident 7").unwrap();
+        let scope = KillScope::Route("cart-total".parse::<RouteName>().unwrap());
+        let state = snapshot.runtime().with_kill(snapshot.table(), scope, KillSource::Api, false, note).unwrap().0;
+        let answer = ask(&snapshot.with_runtime(&state), "GET", "/cart/7/total", &["x-user-id: user-1"]);
+        assert_eq!((answer.side, answer.reason, answer.stage), ("legacy", "killed", Some("killed")));
+        assert_eq!(answer.because, "`cart-total` is killed since 1970-01-01T00:00:00Z by ops because incident 7");
+    }
+
+    #[test]
+    fn nothing_falls_back_to_a_legacy_that_does_not_know() {
+        let answer = ask(&shop(), "POST", "/pay", &[]);
+        assert_eq!((answer.side, answer.upstream.as_str()), ("extracted", "extracted"));
+        assert!(answer.fallback.starts_with("none: the extracted service owns the data"));
+    }
+
+    #[test]
+    fn a_question_that_makes_no_sense_is_refused() {
+        let parse = |method, url, lines: &[&str]| Asked::parse(method, url, lines.iter().copied()).map(drop);
+        assert!(matches!(parse("GE T", "/", &[]), Err(AskError::Method(_))));
+        assert!(matches!(parse("GET", "shop.example.com", &[]), Err(AskError::Url(_))));
+        assert!(matches!(parse("GET", "/a/../b", &[]), Err(AskError::Path { .. })));
+        assert!(matches!(parse("GET", "/", &["nonsense"]), Err(AskError::Header(_))));
+        assert_eq!(parse("GET", "/", &["a: b"; 101]), Err(AskError::TooManyHeaders));
+    }
+}

@@ -1,0 +1,207 @@
+//! Whether a request is copied to the other side, and what the copy looks like.
+//!
+//! Only what may be sent twice without being asked for: the rest is refused here, so that nothing behind has to think of it.
+
+pub mod pace;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+use crate::facts::is_safe;
+use crate::route::{Data, Route, ShadowPolicy};
+use crate::side::Side;
+use crate::split::Bucket;
+use crate::weight::Weight;
+
+/// Marks a copy, so that the service may know and no proxy copies it again.
+pub const MARK: HeaderName = HeaderName::from_static("strangler-shadow");
+/// The trace id of the request that a copy was made of.
+pub const LINKED_TRACE: HeaderName = HeaderName::from_static("strangler-linked-trace");
+
+/// What of a request matters for a copy of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path as it is matched, without query.
+    pub path: &'a str,
+    /// The side that answers the user.
+    pub answered_by: Side,
+    /// An override chose the side: kept out of all evidence.
+    pub is_forced: bool,
+    /// It is itself a copy, marked by somebody who is trusted.
+    pub is_marked: bool,
+    /// It asks for another protocol.
+    pub is_upgrade: bool,
+    /// Bytes of its body, if that is known.
+    pub body_bytes: Option<u64>,
+    /// The caller's key, or what was drawn in its place.
+    pub key: &'a [u8],
+}
+
+/// A copy to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShadowPlan {
+    /// Where it goes: the side that does not answer.
+    pub target: Side,
+    /// Largest request body that is copied; one that turns out larger ends the plan.
+    pub body_bytes_max: u64,
+    /// Bytes of each answer's body that are worth keeping: one more than is compared, so that a larger one is known; 0 when nothing is compared.
+    pub kept_bytes_max: u64,
+}
+
+/// Why there is no copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// The route does not ask for copies.
+    Off,
+    /// The method may have side effects.
+    Unsafe,
+    /// The path is one that must never be copied.
+    Never,
+    /// The method is safe, and not one that the route copies.
+    MethodNotListed,
+    /// It is a copy.
+    Marked,
+    /// An override chose the side.
+    Forced,
+    /// It asks for another protocol.
+    Upgrade,
+    /// Its body is larger than is copied.
+    BodyTooLarge,
+    /// The caller is not in the sample.
+    NotSampled,
+}
+
+impl Refusal {
+    /// As written in logs and explanations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Off => "off",
+            Refusal::Unsafe => "refused_unsafe",
+            Refusal::Never => "never",
+            Refusal::MethodNotListed => "method_not_listed",
+            Refusal::Marked => "marked",
+            Refusal::Forced => "forced",
+            Refusal::Upgrade => "upgrade",
+            Refusal::BodyTooLarge => "body_too_large",
+            Refusal::NotSampled => "not_sampled",
+        }
+    }
+
+    /// Whether it is counted as `refused_unsafe`: a copy was wanted, and would not have been safe.
+    pub const fn is_unsafe(self) -> bool {
+        matches!(self, Refusal::Unsafe | Refusal::Never)
+    }
+}
+
+/// Decides whether a request of `route` is copied.
+pub fn plan_shadow(route: &Route, asked: &Asked<'_>) -> Result<ShadowPlan, Refusal> {
+    let policy = route.shadow.as_ref().ok_or(Refusal::Off)?;
+    if asked.is_marked {
+        return Err(Refusal::Marked);
+    }
+    if asked.is_forced {
+        return Err(Refusal::Forced);
+    }
+    if !is_safe(asked.method) {
+        return Err(Refusal::Unsafe);
+    }
+    if !policy.methods.contains(asked.method) {
+        return Err(Refusal::MethodNotListed);
+    }
+    if asked.is_upgrade {
+        return Err(Refusal::Upgrade);
+    }
+    if policy.never.iter().any(|pattern| is_never(pattern, asked.path)) {
+        return Err(Refusal::Never);
+    }
+    if asked.body_bytes.is_some_and(|bytes| bytes > policy.max_request_body) {
+        return Err(Refusal::BodyTooLarge);
+    }
+    if !is_sampled(policy, &route.salt, asked.key) {
+        return Err(Refusal::NotSampled);
+    }
+    Ok(ShadowPlan {
+        target: asked.answered_by.other(),
+        body_bytes_max: policy.max_request_body,
+        kept_bytes_max: route.compare.as_ref().map_or(0, |compare| compare.body_bytes_max.saturating_add(1)),
+    })
+}
+
+/// A draw of its own: who is in the sample says nothing about who is on extracted.
+fn is_sampled(policy: &ShadowPolicy, salt: &str, key: &[u8]) -> bool {
+    if policy.sample == Weight::ALL {
+        return true;
+    }
+    // Together with the separator that the bucket puts in front: salt ‖ "\0shadow\0" ‖ key.
+    let key = [b"shadow\0", key].concat();
+    Bucket::of(salt, &key).number() < policy.sample.basis_points()
+}
+
+/// `/auth/**` covers `/auth` and all below; a slash at the end makes no other page of it.
+fn is_never(pattern: &str, path: &str) -> bool {
+    let mut segments = path.trim_end_matches('/').split('/');
+    for part in pattern.trim_end_matches('/').split('/') {
+        match (part, segments.next()) {
+            ("**", _) => return true,
+            ("*", Some(_)) => {}
+            (literal, Some(segment)) if literal == segment => {}
+            _ => return false,
+        }
+    }
+    segments.next().is_none()
+}
+
+/// Why the answer of legacy would be no baseline for the one that the user got; `None`: it is one.
+///
+/// Towards extracted the user's answer is legacy's own. The other way round legacy must see what extracted writes: one store, or two
+/// kept alike; or nothing is written on this route.
+pub fn is_baseline_stale(route: &Route, answered_by: Side) -> bool {
+    let writes_nothing = !route.conditions.methods.is_empty() && route.conditions.methods.iter().all(is_safe);
+    match (answered_by, route.data) {
+        (Side::Legacy, _) | (Side::Extracted, Data::Shared | Data::Synced) => false,
+        (Side::Extracted, Data::Legacy) => !writes_nothing,
+        (Side::Extracted, Data::Extracted) => true,
+    }
+}
+
+/// The fields of a copy, made of those that were forwarded.
+///
+/// Validators and ranges belong to one side's tags and are left out, as is what would have the other side remember the request
+/// as done; `traceparent` is the copy's own, and the user's trace is named beside it.
+pub fn copy_headers(forwarded: &HeaderMap, traceparent: HeaderValue) -> HeaderMap {
+    const LEFT_OUT: [HeaderName; 8] = [
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+        header::IF_RANGE,
+        header::RANGE,
+        header::EXPECT,
+        HeaderName::from_static("idempotency-key"),
+    ];
+    const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+    const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+    let mut headers = forwarded.clone();
+    for name in LEFT_OUT {
+        headers.remove(name);
+    }
+    headers.remove(TRACESTATE);
+    headers.remove(LINKED_TRACE);
+    if let Some(trace_id) = headers.insert(TRACEPARENT, traceparent).as_ref().and_then(trace_id)
+        && let Ok(trace_id) = HeaderValue::from_str(trace_id)
+    {
+        headers.insert(LINKED_TRACE, trace_id);
+    }
+    headers.insert(MARK, HeaderValue::from_static("1"));
+    headers
+}
+
+/// The trace id of a `traceparent` (W3C Trace Context §3.2): 32 hex digits between the first two dashes.
+pub fn trace_id(traceparent: &HeaderValue) -> Option<&str> {
+    let id = traceparent.to_str().ok()?.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,62 @@
+//! How many copies begin in a second.
+
+use std::time::Duration;
+
+/// Lets at most so many through a second on the long run; what was not used in the last second may be used at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// When the next one would be due if they came evenly; it may lie up to a second ahead.
+    due: Duration,
+}
+
+impl Pace {
+    /// Whether one more may begin at `now` (since any fixed moment, the same for all calls), and counts it if so.
+    ///
+    /// A rate of 0 lets none through.
+    pub fn take(&mut self, now: Duration, per_second: u32) -> bool {
+        let Some(interval) = Duration::from_secs(1).checked_div(per_second) else {
+            return false;
+        };
+        let due = self.due.max(now) + interval;
+        // Half an interval of grace: the division above rounds down or up by a nanosecond a piece.
+        if due > now + Duration::from_secs(1) + interval / 2 {
+            return false;
+        }
+        self.due = due;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_second_of_copies_may_come_at_once_and_no_more() {
+        let mut pace = Pace::default();
+        let taken = |pace: &mut Pace, now, tries| (0..tries).filter(|_| pace.take(now, 50)).count();
+        assert_eq!(taken(&mut pace, Duration::from_secs(9), 200), 50);
+        assert_eq!(taken(&mut pace, Duration::from_secs(9), 10), 0);
+        assert_eq!(taken(&mut pace, Duration::from_millis(9_100), 10), 5);
+        assert_eq!(taken(&mut pace, Duration::from_secs(60), 200), 50);
+        assert!(!Pace::default().take(Duration::from_secs(1), 0));
+        assert!(Pace::default().take(Duration::ZERO, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn on_the_long_run_the_rate_holds(
+            gaps_ms in proptest::collection::vec(0u64..30, 1..400),
+            per_second in 1u32..200,
+        ) {
+            let (mut pace, mut now, mut taken) = (Pace::default(), Duration::ZERO, 0u32);
+            for gap in gaps_ms {
+                now += Duration::from_millis(gap);
+                taken += u32::from(pace.take(now, per_second));
+            }
+            let allowed = f64::from(per_second) * (1.0 + now.as_secs_f64()) + 1.0;
+            prop_assert!(f64::from(taken) <= allowed, "{taken} of {allowed}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What is shown of the process: gauges that follow what is in force, and numbers for the admin plane.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use strangler_core::fault::Fault;
+use strangler_core::reload::ConfigStatus;
+use strangler_core::snapshot::{Snapshot, Stage};
+
+use crate::admin::{ReadNumbers, RenderMetrics, RouteNumbers};
+use crate::live::Live;
+use crate::proxy::Proxy;
+use crate::proxy::attached::Attached;
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Shows what is known of the routes file.
+pub(super) fn show_config(metrics: &Metrics, status: &ConfigStatus) {
+    metrics.show_config(status.revision.as_str(), status.last.outcome.is_success(), status.is_stale());
+}
+
+/// A fault on one line: place, message, help.
+pub(super) fn fault_line(fault: &Fault) -> String {
+    let place =
+        if fault.span.line > 0 { format!("{}:{}: ", fault.span.line, fault.span.column) } else { String::new() };
+    let help = fault.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+    format!("{place}{}{help}", fault.message)
+}
+
+/// Keeps gauges at what is in force.
+pub(super) async fn keep_shown(live: Arc<Live<Attached>>, metrics: Arc<Metrics>, store: Store, proxy: Arc<Proxy>) {
+    let mut shown: Option<Arc<Snapshot>> = None;
+    let mut every = tokio::time::interval(EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let snapshot = Arc::clone(&live.load().snapshot);
+        if !shown.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, &snapshot)) {
+            show_routes(&metrics, shown.as_deref(), &snapshot);
+            shown = Some(snapshot);
+        }
+        show_upstreams(&live, &metrics);
+        metrics.connections("http").set(i64::try_from(proxy.open.count()).unwrap_or(i64::MAX));
+        metrics.show_store("sqlite", store.health_now().healthy);
+    }
+}
+
+fn show_routes(metrics: &Metrics, before: Option<&Snapshot>, now: &Snapshot) {
+    let names = |snapshot: &Snapshot| -> BTreeSet<String> {
+        snapshot.table().routes().iter().map(|route| route.name.as_str().to_owned()).collect()
+    };
+    for gone in before.map(names).unwrap_or_default().difference(&names(now)) {
+        metrics.forget_route(gone);
+    }
+    for (index, route) in now.table().routes().iter().enumerate() {
+        if let Some(state) = now.state(index) {
+            let stage = Stage::of(route, state.weight).as_str();
+            metrics.show_route(route.name.as_str(), state.weight.ratio(), state.killed, stage);
+        }
+    }
+}
+
+fn show_upstreams(live: &Live<Attached>, metrics: &Metrics) {
+    for upstream in live.load().attached.upstreams() {
+        metrics.show_upstream_connections(upstream.config.name.as_str(), upstream.connections_open());
+    }
+}
+
+/// For `/metrics`: what changes by itself is brought up to date first.
+pub(super) fn renderer(live: &Arc<Live<Attached>>, metrics: &Arc<Metrics>) -> RenderMetrics {
+    let (live, metrics) = (Arc::clone(live), Arc::clone(metrics));
+    Arc::new(move || {
+        show_upstreams(&live, &metrics);
+        metrics.render()
+    })
+}
+
+/// For the status.
+pub(super) fn numbers(metrics: &Arc<Metrics>) -> ReadNumbers {
+    let metrics = Arc::clone(metrics);
+    Arc::new(move |route| {
+        let (requests_legacy, failures_legacy) = metrics.requests_of(route, "legacy");
+        let (requests_extracted, answered_badly) = metrics.requests_of(route, "extracted");
+        let fallbacks = metrics.fallbacks_of(route);
+        Some(RouteNumbers {
+            requests_legacy,
+            requests_extracted,
+            failures_legacy,
+            failures_extracted: answered_badly + fallbacks,
+            fallbacks,
+            copies: metrics.copies_of(route),
+            compared: metrics.compared_of(route),
+            mismatches: metrics.mismatches_of(route),
+        })
+    })
+}

@@ -1,0 +1,148 @@
+//! Copies to the other side, and what is made of their answers.
+//!
+//! Each core has a task that takes copies from its bounded queue and sends them over connections of their own ([`copy`]); once
+//! both answers are there, the pair goes to one thread that decodes, compares and redacts ([`worker`]). Nothing here is waited
+//! for by a user: every queue is bounded, and what finds one full is dropped and counted.
+
+pub mod copy;
+pub mod decode;
+pub mod gates;
+pub mod worker;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use strangler_core::observation::{CopyJob, Observation};
+use strangler_core::redact::{Divergence, Redactor};
+use strangler_core::route::{ComparePolicy, Route};
+use strangler_core::side::Side;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::live::Publish;
+use crate::shadow::copy::CopyOutcome;
+use crate::shadow::gates::Gates;
+use crate::shadow::worker::{Pair, Worker};
+use crate::store::{Keep, Store, StoredDivergence};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::UpstreamState;
+use crate::upstream::budget::ByteBudget;
+
+/// A copy to be made, and where the user's answer will arrive.
+pub type Job = CopyJob<oneshot::Receiver<Observation>>;
+
+/// Finds the upstream that stands for a side of a route, in what is in force now.
+pub type FindUpstream = Arc<dyn Fn(&Route, Side) -> Option<Arc<UpstreamState>> + Send + Sync>;
+
+/// Where divergences go. Must not wait; answers whether it was taken.
+pub type Sink = Arc<dyn Fn(&Divergence, &ComparePolicy) -> bool + Send + Sync>;
+
+/// Most pairs that wait to be compared, all cores together; more are dropped and counted.
+pub const PAIRS_WAITING_MAX: usize = 512;
+
+/// What the shadow is made of.
+pub struct Parts {
+    /// Which upstream a copy goes to.
+    pub find_upstream: FindUpstream,
+    /// What is in force: the revision and the weights that go on record.
+    pub live: Arc<dyn Publish>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Bytes that copies and kept answers may hold, all cores together; the proxy's own.
+    pub budget: ByteBudget,
+    /// Hides values.
+    pub redactor: Redactor,
+    /// Where divergences go.
+    pub sink: Sink,
+}
+
+/// The shadow of the process, shared by its cores.
+pub struct Shadow {
+    find_upstream: FindUpstream,
+    metrics: Arc<Metrics>,
+    budget: ByteBudget,
+    gates: Gates,
+    pairs: SyncSender<Pair>,
+    /// What the pace of copies is counted from.
+    begun: Instant,
+}
+
+impl Shadow {
+    /// Starts the thread that compares; it ends when the last clone of the answer is gone.
+    ///
+    /// # Errors
+    /// When the thread cannot be made.
+    pub fn start(parts: Parts) -> io::Result<(Arc<Shadow>, JoinHandle<()>)> {
+        let (shadow, pairs) = Shadow::new(&parts);
+        let worker = Worker::new(parts.live, parts.metrics, parts.redactor, parts.sink);
+        let thread = std::thread::Builder::new().name("compare".to_owned()).spawn(move || worker.run(&pairs))?;
+        Ok((shadow, thread))
+    }
+
+    /// Without the thread; for tests of what comes before it.
+    fn new(parts: &Parts) -> (Arc<Shadow>, Receiver<Pair>) {
+        let (sender, receiver) = sync_channel(PAIRS_WAITING_MAX);
+        let shadow = Shadow {
+            find_upstream: Arc::clone(&parts.find_upstream),
+            metrics: Arc::clone(&parts.metrics),
+            budget: parts.budget.clone(),
+            gates: Gates::default(),
+            pairs: sender,
+            begun: Instant::now(),
+        };
+        (Arc::new(shadow), receiver)
+    }
+
+    /// One core's part: makes the copies that arrive, each in a task of its own, until the queue is closed. Copies under way then
+    /// go on until they end or the runtime does.
+    pub async fn run(self: Arc<Shadow>, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(job) = jobs.recv().await {
+            let policy = job.route.shadow.as_ref();
+            let pass = policy.and_then(|policy| self.gates.enter(&job.route.name, policy, self.begun.elapsed()));
+            let Some(pass) = pass else {
+                self.count(&job.route, CopyOutcome::Dropped);
+                continue;
+            };
+            let shadow = Arc::clone(&self);
+            tokio::spawn(async move {
+                shadow.copy(job).await;
+                drop(pass);
+            });
+        }
+    }
+
+    fn count(&self, route: &Route, outcome: CopyOutcome) {
+        self.metrics.count_shadow(route.name.as_str(), outcome.as_str());
+    }
+
+    /// Hands a pair to the thread that compares.
+    fn compare(&self, pair: Pair) {
+        match self.pairs.try_send(pair) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.metrics.count_queue_dropped("comparisons");
+            }
+        }
+    }
+}
+
+/// Puts divergences into the store.
+pub fn store_sink(store: Store) -> Sink {
+    Arc::new(move |divergence, policy| {
+        let Ok(json) = serde_json::to_string(divergence) else { return false };
+        let stored = StoredDivergence {
+            id: divergence.id.clone(),
+            at_unix_ms: divergence.at_unix_ms,
+            route: divergence.route.clone(),
+            signature: divergence.signature.clone(),
+            json,
+        };
+        let keep = Keep { per_signature: policy.keep_per_signature, age: policy.keep_age };
+        store.record_divergence(stored, keep)
+    })
+}
+
+#[cfg(test)]
+mod tests;

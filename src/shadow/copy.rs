@@ -1,0 +1,296 @@
+//! One copy: sent, read up to a cap, and put beside the user's answer.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use http_body_util::BodyExt as _;
+use strangler_core::observation::{Answer, Failure, Observation, Outcome};
+use strangler_core::route::HostPolicy;
+use strangler_core::shadow::{copy_headers, trace_id};
+
+use crate::shadow::worker::Pair;
+use crate::shadow::{Job, Shadow};
+use crate::upstream::UpstreamState;
+use crate::upstream::body::OutBody;
+use crate::upstream::budget::Held;
+use crate::upstream::pool::{self, Exchange, Lane, TryLimits};
+
+/// Bytes of a body that are read when nothing is compared; beyond, the connection is closed.
+const UNCOMPARED_BYTES_MAX: u64 = 1 << 20;
+/// How much longer than the route's deadline the user's answer is waited for.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
+/// Longest wait for the user's answer on a route without a deadline.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Idle connections that may turn out closed before a copy is given up.
+const STALE_MAX: usize = 3;
+
+/// What came of a copy; label of `strangler_shadow_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyOutcome {
+    /// Answered.
+    Sent,
+    /// Not sent: too many under way, or too fast.
+    Dropped,
+    /// Not answered in time.
+    Timeout,
+    /// No answer, or a broken one.
+    Error,
+    /// The user went away first.
+    Cancelled,
+}
+
+impl CopyOutcome {
+    /// As written in labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CopyOutcome::Sent => "sent",
+            CopyOutcome::Dropped => "dropped",
+            CopyOutcome::Timeout => "timeout",
+            CopyOutcome::Error => "error",
+            CopyOutcome::Cancelled => "cancelled",
+        }
+    }
+
+    fn of(outcome: &Outcome) -> CopyOutcome {
+        match outcome {
+            Outcome::Answered(_) => CopyOutcome::Sent,
+            Outcome::Failed(Failure::Timeout | Failure::ConnectTimeout) => CopyOutcome::Timeout,
+            Outcome::Failed(Failure::Full) => CopyOutcome::Dropped,
+            Outcome::Failed(_) => CopyOutcome::Error,
+        }
+    }
+}
+
+impl Shadow {
+    /// Makes a copy to its end; cancelled when the user goes away while it is under way.
+    pub(super) async fn copy(&self, mut job: Job) {
+        let (Some(upstream), Some(policy)) = ((self.find_upstream)(&job.route, job.target), &job.route.shadow) else {
+            // Taken out by a reload in between.
+            return self.count(&job.route, CopyOutcome::Dropped);
+        };
+        let bounds = Bounds {
+            timeout: policy.timeout,
+            kept_bytes: job.route.compare.as_ref().map_or(0, |compare| compare.body_bytes_max),
+            read_bytes: job.route.compare.as_ref().map_or(UNCOMPARED_BYTES_MAX, |compare| compare.body_bytes_max),
+        };
+        let mut held = self.budget.hold(0).unwrap_or_default();
+        let chance = Chance::draw();
+        let outgoing = Outgoing::of(&job, &chance);
+        let mut user = None;
+        let copied = {
+            let mut copying = std::pin::pin!(outgoing.observe(&upstream, chance.endpoint, bounds, &mut held));
+            tokio::select! {
+                // Looked at first: once the user is gone, nothing more is to be sent.
+                biased;
+                answered = &mut job.answer => match answered {
+                    Ok(seen) => {
+                        user = Some(seen);
+                        copying.as_mut().await
+                    }
+                    Err(_) => return self.count(&job.route, CopyOutcome::Cancelled),
+                },
+                copied = &mut copying => copied,
+            }
+        };
+        self.count(&job.route, CopyOutcome::of(&copied.outcome));
+        let Some(policy) = job.route.compare.clone() else { return };
+        if user.is_none() {
+            let patience = job.route.deadline.map_or(ANSWER_WAIT_MAX, |deadline| deadline + ANSWER_GRACE);
+            user = tokio::time::timeout(patience, &mut job.answer).await.ok().and_then(Result::ok);
+        }
+        let Some(user) = user else { return };
+        let user_bytes = match &user.outcome {
+            Outcome::Answered(answer) => answer.body.len() as u64,
+            Outcome::Failed(_) => 0,
+        };
+        if !held.grow(user_bytes) {
+            return self.metrics.count_queue_dropped("comparisons");
+        }
+        let trace_id = job.headers.get(TRACEPARENT).and_then(trace_id).map(str::to_owned);
+        self.compare(Pair {
+            route: job.route,
+            route_index: job.route_index,
+            policy,
+            answered_by: job.answered_by,
+            method: job.method,
+            path_and_query: job.path_and_query,
+            caller: job.caller,
+            trace_id,
+            user,
+            copied,
+            _held: held,
+        });
+    }
+}
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Bounds on one copy.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// From its dispatch to its last byte.
+    timeout: Duration,
+    /// Of its answer's body.
+    kept_bytes: u64,
+    /// Likewise; never less than what is kept.
+    read_bytes: u64,
+}
+
+/// A copy as it is sent.
+struct Outgoing {
+    method: Method,
+    uri: Option<Uri>,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Outgoing {
+    fn of(job: &Job, chance: &Chance) -> Outgoing {
+        Outgoing {
+            method: job.method.clone(),
+            uri: Uri::try_from(&*job.path_and_query).ok(),
+            headers: copy_headers(&job.headers, chance.traceparent(job.headers.get(TRACEPARENT))),
+            body: job.body.clone(),
+        }
+    }
+
+    /// Sends it and reads the answer.
+    async fn observe(self, upstream: &Arc<UpstreamState>, chance: u64, bounds: Bounds, held: &mut Held) -> Observation {
+        let begun = Instant::now();
+        let mut first_byte = None;
+        let exchange = self.exchange(upstream, chance, begun, bounds, &mut first_byte, held);
+        let outcome = tokio::time::timeout(bounds.timeout, exchange)
+            .await
+            .map_or(Outcome::Failed(Failure::Timeout), |done| done.map_or_else(Outcome::Failed, Outcome::Answered));
+        let total = begun.elapsed();
+        Observation { outcome, first_byte: first_byte.unwrap_or(total), total }
+    }
+
+    async fn exchange(
+        self,
+        upstream: &Arc<UpstreamState>,
+        chance: u64,
+        begun: Instant,
+        bounds: Bounds,
+        first_byte: &mut Option<Duration>,
+        held: &mut Held,
+    ) -> Result<Answer, Failure> {
+        let endpoint = upstream.choose(chance);
+        let limits = TryLimits { deadline: Some(begun + bounds.timeout), progress: None };
+        let mut stale = 0;
+        let exchange = loop {
+            let request = self.request(upstream, endpoint).ok_or(Failure::Full)?;
+            match pool::send(upstream, endpoint, Lane::Shadow, request, &limits).await {
+                Ok(exchange) => break exchange,
+                // The other end closed the connection while it lay idle; that is no answer, and a safe method may go again.
+                Err(error) if error.was_pooled && error.failure == Failure::Reset && stale < STALE_MAX => stale += 1,
+                Err(error) => return Err(error.failure),
+            }
+        };
+        *first_byte = Some(begun.elapsed());
+        read(exchange, bounds, held).await
+    }
+
+    fn request(&self, upstream: &UpstreamState, endpoint: usize) -> Option<Request<OutBody>> {
+        let body = if self.body.is_empty() { OutBody::Empty } else { OutBody::Full(self.body.clone()) };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone()?;
+        *request.headers_mut() = self.headers.clone();
+        let host = match &upstream.config.host {
+            // As the client sent it; where that was replaced on the way to the other side, we have noted it.
+            HostPolicy::Preserve => self.headers.get(header::HOST).or_else(|| self.headers.get(X_FORWARDED_HOST)),
+            HostPolicy::Upstream => upstream.endpoints().get(endpoint).map(|endpoint| &endpoint.authority),
+            HostPolicy::Literal(host) => Some(host),
+        };
+        if let Some(host) = host {
+            request.headers_mut().insert(header::HOST, host.clone());
+        }
+        Some(request)
+    }
+}
+
+/// Reads an answer's body up to the bounds; what is beyond is left unread, and its connection closed.
+async fn read(exchange: Exchange, bounds: Bounds, held: &mut Held) -> Result<Answer, Failure> {
+    let Exchange { response, lease } = exchange;
+    let (parts, mut body) = response.into_parts();
+    let mut pieces: Vec<Bytes> = Vec::new();
+    let (mut kept, mut seen) = (0u64, 0u64);
+    let mut is_full = false;
+    let is_cut = loop {
+        let data = match body.frame().await {
+            None => break false,
+            Some(Err(_)) => return Err(Failure::Truncated),
+            // Trailers are not compared.
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        seen += data.len() as u64;
+        let room = usize::try_from(bounds.kept_bytes - kept).unwrap_or(usize::MAX);
+        let piece = data.slice(..data.len().min(room));
+        is_full |= piece.len() < data.len() || !held.grow(piece.len() as u64);
+        if !is_full {
+            kept += piece.len() as u64;
+            pieces.push(piece);
+        }
+        if seen > bounds.read_bytes || (is_full && bounds.kept_bytes > 0) {
+            break true;
+        }
+    };
+    if !is_cut {
+        lease.finish();
+    }
+    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: joined(pieces, kept),
+        body_bytes: if is_cut { length.unwrap_or(seen) } else { seen },
+        is_truncated: is_cut || is_full,
+    })
+}
+
+fn joined(pieces: Vec<Bytes>, bytes: u64) -> Bytes {
+    match <[Bytes; 1]>::try_from(pieces) {
+        Ok([one]) => one,
+        Err(pieces) => {
+            let mut all = BytesMut::with_capacity(usize::try_from(bytes).unwrap_or_default());
+            for piece in &pieces {
+                all.extend_from_slice(piece);
+            }
+            all.freeze()
+        }
+    }
+}
+
+/// What a copy needs of chance.
+struct Chance {
+    trace: u128,
+    span: u64,
+    endpoint: u64,
+}
+
+impl Chance {
+    fn draw() -> Chance {
+        let word = || {
+            // Without randomness from the system, a hasher's seed still differs from call to call.
+            getrandom::u64().unwrap_or_else(|_| RandomState::new().build_hasher().finish())
+        };
+        Chance { trace: u128::from(word()) << 64 | u128::from(word()), span: word().max(1), endpoint: word() }
+    }
+
+    /// A trace of the copy's own, sampled if the user's is (W3C Trace Context §3.2).
+    fn traceparent(&self, of_user: Option<&HeaderValue>) -> HeaderValue {
+        let flags =
+            of_user.and_then(|value| value.to_str().ok()?.get(53..55)).filter(|flags| is_hex(flags)).unwrap_or("01");
+        let text = format!("00-{:032x}-{:016x}-{flags}", self.trace.max(1), self.span);
+        HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
