@@ -13,12 +13,12 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 /// A kept connection.
-pub struct Client {
+pub(crate) struct Client {
     sender: SendRequest<Empty<Bytes>>,
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Client {
+    pub(crate) async fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -27,7 +27,7 @@ impl Client {
     }
 
     /// Status and body.
-    pub async fn get(&mut self, target: &str, user: &str) -> Result<(u16, Bytes), hyper::Error> {
+    pub(crate) async fn get(&mut self, target: &str, user: &str) -> Result<(u16, Bytes), hyper::Error> {
         self.sender.ready().await?;
         let request = Request::builder().uri(target).header("host", "shop").header("x-user-id", user);
         let response = self.sender.send_request(request.body(Empty::new()).unwrap()).await?;
@@ -37,7 +37,7 @@ impl Client {
 }
 
 /// A steady load in the background.
-pub struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
     failed: Arc<AtomicU64>,
@@ -46,7 +46,7 @@ pub struct Load {
 
 impl Load {
     /// `connections` clients, each asking for `target` as soon as it has been answered. `fits` says whether an answer is a good one.
-    pub fn start(address: SocketAddr, target: &'static str, connections: usize, fits: fn(u16, &[u8]) -> bool) -> Load {
+    pub(crate) fn start(address: SocketAddr, target: &'static str, connections: usize, fits: fn(u16, &[u8]) -> bool) -> Load {
         let (stop, done, failed) =
             (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let tasks = (0..connections).map(|number| {
@@ -73,7 +73,7 @@ impl Load {
     }
 
     /// Ends it; answers good and failed requests.
-    pub async fn stop(self) -> (u64, u64) {
+    pub(crate) async fn stop(self) -> (u64, u64) {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             task.await.unwrap();
