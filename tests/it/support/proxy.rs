@@ -182,7 +182,13 @@ impl Proxy {
         self.send(Method::POST, target, &[], body).await
     }
 
-    pub(crate) async fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &'static str) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &'static str,
+    ) -> Answer {
         self.try_send(method, target, headers, body).await.unwrap()
     }
 
@@ -218,6 +224,13 @@ impl Proxy {
         let text = self.admin(Method::GET, "/metrics", "").await.body;
         let line = text.lines().find(|line| line.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// A counter's value.
+    pub(crate) async fn count(&self, sample: &str) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, whole and not negative")]
+        let count = self.metric(sample).await as u64;
+        count
     }
 
     /// Waits until a sample is at least `least`.
