@@ -5,7 +5,9 @@
 mod assignment;
 mod config;
 mod fallback;
+mod faults;
 mod forwarding;
 mod reload;
+mod shadow;
 mod support;
 mod tidy;
