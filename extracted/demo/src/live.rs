@@ -25,7 +25,8 @@ pub(crate) fn watch(crew: &mut Crew, admin: u16, stop: &Stop, until: Option<Inst
         // A slow answer is no reason to end: what runs is asked of the processes.
         if let Ok(answer) = parts::get(admin, "/metrics", Duration::from_secs(2)) {
             let now = metrics::by_route(&answer.body);
-            let table = table(&now, &last, last_at.elapsed().as_secs_f64());
+            let whole = table(&now, &last, last_at.elapsed().as_secs_f64());
+            let table = if is_terminal { fitted(&whole) } else { whole };
             let back =
                 if is_terminal && shown_lines > 0 { format!("\x1b[{shown_lines}A\x1b[J") } else { String::new() };
             say(&format!("{back}{table}"))?;
@@ -42,7 +43,7 @@ pub(crate) fn watch(crew: &mut Crew, admin: u16, stop: &Stop, until: Option<Inst
 
 fn table(now: &BTreeMap<String, RouteCounts>, last: &BTreeMap<String, RouteCounts>, seconds: f64) -> String {
     let mut out = format!(
-        "{:<18}{:<11}{:>8}{:>8}{:>10}{:>11}{:>7}{:>10}{:>8}{:>8}{:>8}\n",
+        "{:<16}{:<10}{:>8}{:>7}{:>8}{:>10}{:>5}{:>9}{:>7}{:>7}{:>7}\n",
         "route", "stage", "weight", "req/s", "legacy", "extracted", "5xx", "fallback", "copies", "same", "differ"
     );
     for (route, it) in now {
@@ -52,11 +53,21 @@ fn table(now: &BTreeMap<String, RouteCounts>, last: &BTreeMap<String, RouteCount
         let weight = format!("{:.2}%", it.weight * 100.0);
         let _ = writeln!(
             out,
-            "{route:<18}{:<11}{:>8}{rate:>8.1}{:>10}{:>11}{:>7}{:>10}{:>8}{:>8}{:>8}",
+            "{route:<16}{:<10}{:>8}{rate:>7.1}{:>8}{:>10}{:>5}{:>9}{:>7}{:>7}{:>7}",
             it.stage, weight, it.legacy, it.extracted, it.failed, it.fallbacks, it.copies, it.same, it.different
         );
     }
     out
+}
+
+/// A line that wraps could not be written over, nor could one that has scrolled away.
+fn fitted(table: &str) -> String {
+    let (columns, rows) = rustix::termios::tcgetwinsize(io::stdout())
+        .map_or((80, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
+    // Some terminals do not tell their size.
+    let (columns, rows) = (if columns == 0 { 80 } else { columns }, if rows == 0 { 24 } else { rows });
+    let lines = table.lines().take(rows.saturating_sub(2).max(1));
+    lines.map(|line| line.chars().take(columns - 1).collect::<String>() + "\n").collect()
 }
 
 #[cfg(test)]
