@@ -1,6 +1,8 @@
 //! strangler: a reverse proxy that takes a monolith apart in production, route by route, by evidence.
 
 pub mod admin;
+pub mod args;
+pub mod cli;
 pub mod config;
 pub mod live;
 pub mod proxy;

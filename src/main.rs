@@ -1,34 +1,49 @@
-//! temporary
-use strangler::run::options::Options;
+//! The program: one command, one exit code.
 
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use strangler::args::{Args, Command};
+use strangler::run::verbs::{self, Verdict};
+use strangler::{args, cli, run};
+
+/// Requests allocate: this costs them a ninth less than the system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> std::process::ExitCode {
-    let args: Vec<String> =
-        std::env::args().flat_map(|a| a.split('=').map(str::to_owned).collect::<Vec<_>>()).collect();
-    let get = |name: &str| args.iter().position(|a| a == name).map(|at| args[at + 1].clone());
-    let _guard = strangler::telemetry::logs::start(None);
-    let options = Options {
-        routes: get("--routes").unwrap().into(),
-        listen: vec![get("--listen").unwrap().parse().unwrap()],
-        admin: get("--admin").unwrap().parse().unwrap(),
-        telemetry: None,
-        state_dir: get("--state-dir").unwrap().into(),
-        threads: get("--threads").and_then(|t| t.parse().ok()).unwrap_or(1),
-        access_log: None,
-        strict: false,
-        keys_file: None,
-        admin_token_file: None,
-        trusted: get("--trusted-proxies").map(|t| t.parse().unwrap()).into_iter().collect(),
-        expose_decision: false,
-        drain_deadline: std::time::Duration::from_secs(30),
-    };
-    match strangler::run::run(options) {
-        Ok(()) => 0.into(),
-        Err(error) => {
-            eprintln!("{error}: {:?}", std::error::Error::source(&error));
-            error.exit_code().into()
+fn main() -> ExitCode {
+    let mut out = io::stdout().lock();
+    let outcome = match Args::parse().command {
+        Command::Run(args) => {
+            drop(out);
+            return run::start(args).map_or_else(|error| fail(error.exit_code(), &error), |()| ExitCode::SUCCESS);
         }
+        Command::Check(args) => verbs::check(&args, &mut out),
+        Command::Explain(args) => verbs::explain(&args, &mut out),
+        Command::Schema => verbs::schema(&mut out),
+        Command::OverrideToken(args) => verbs::override_token(&args, &mut out),
+        Command::Completions { shell } => {
+            args::completions(shell, &mut out);
+            Ok(Verdict::Done)
+        }
+        Command::Client(command) => {
+            let done = cli::run(&command, &mut out).map(|()| Verdict::Done);
+            return done.map_or_else(|error| fail(error.exit_code(), &error), ExitCode::from);
+        }
+    };
+    outcome.map_or_else(|error| fail(error.exit_code(), &error), ExitCode::from)
+}
+
+/// Says what went wrong, and why, each once.
+fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+    let mut text = format!("strangler: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
     }
+    // Nobody reads it: the exit code still tells.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+    ExitCode::from(code)
 }

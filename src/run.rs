@@ -3,6 +3,7 @@
 pub mod keys;
 pub mod options;
 pub mod report;
+pub mod verbs;
 pub mod workers;
 
 use std::io::{self, IsTerminal};
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::control::Control;
 use crate::admin::token::AdminTokens;
 use crate::admin::{self, AdminState, ApplyOutcome, ApplyRequest, Readiness};
+use crate::args::RunArgs;
 use crate::config::last_good::{Start, StartOutcome};
 use crate::config::watch::{ReloadHandle, Reloader, Reloading, first_status, publish_to};
 use crate::config::{last_good, render};
@@ -38,6 +40,7 @@ use crate::run::workers::Workers;
 use crate::shadow::{Parts, Shadow, store_sink};
 use crate::store::kill_file::KillFile;
 use crate::store::{Store, StoreLimits};
+use crate::telemetry::logs;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::budget::ByteBudget;
 use crate::upstream::resolve;
@@ -111,6 +114,13 @@ impl RunError {
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |source| RunError::System { what, source }
+}
+
+/// Serves until a signal ends it, as the command line says.
+pub fn start(args: RunArgs) -> Result<(), RunError> {
+    let options = Options::from(args);
+    let _logs = logs::start(options.access_log);
+    run(options)
 }
 
 /// Serves until a signal ends it.
@@ -287,7 +297,7 @@ impl Process {
         let state = AdminState {
             control: Arc::clone(&hand),
             tokens: tokens(&options),
-            hosts: Vec::new(),
+            hosts: options.admin_hosts.clone(),
             metrics: report::renderer(&live, &metrics),
             readiness: readiness(&shared_status, &stopping),
             numbers: report::numbers(&metrics),

@@ -12,7 +12,7 @@ pub mod pointer;
 pub mod rules;
 mod status;
 
-pub use body::{BodyView, Unreadable};
+pub use body::{BodyView, Unreadable, is_same_wire};
 pub use differences::{DIFFERENCES_MAX, Difference, Kind, Location, Shown};
 
 use crate::observation::{Answer, Failure, Observation, Outcome};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use strangler_core::cidr::Cidr;
 
+use crate::args::{AccessLog, RunArgs};
 use crate::telemetry::logs::Format;
 
 /// What `run` was asked to do.
@@ -17,6 +18,8 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Where people and Prometheus come in; a loopback address.
     pub admin: SocketAddr,
+    /// Further names by which the admin plane may be called, lower-case.
+    pub admin_hosts: Vec<String>,
     /// Where probes and Prometheus come in as well.
     pub telemetry: Option<SocketAddr>,
     /// What outlives a restart.
@@ -37,4 +40,30 @@ pub struct Options {
     pub expose_decision: bool,
     /// How long requests under way are waited for at the end.
     pub drain_deadline: Duration,
+}
+
+impl From<RunArgs> for Options {
+    fn from(args: RunArgs) -> Options {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Options {
+            routes: args.routes,
+            listen: args.listen,
+            admin: args.admin,
+            admin_hosts: args.admin_host.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            telemetry: args.telemetry,
+            state_dir: args.state_dir,
+            threads: args.threads.map_or_else(cores, usize::from),
+            access_log: match args.access_log {
+                AccessLog::Json => Some(Format::Json),
+                AccessLog::Text => Some(Format::Text),
+                AccessLog::Off => None,
+            },
+            strict: args.strict,
+            keys_file: args.keys_file,
+            admin_token_file: args.admin_token_file,
+            trusted: args.trusted_proxies,
+            expose_decision: args.expose_decision,
+            drain_deadline: args.drain_deadline,
+        }
+    }
 }

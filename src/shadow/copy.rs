@@ -87,7 +87,7 @@ impl Shadow {
                 biased;
                 answered = &mut job.answer => match answered {
                     Ok(seen) => {
-                        user = Some(seen);
+                        user = Some(self.keep(seen));
                         copying.as_mut().await
                     }
                     Err(_) => return self.count(&job.route, CopyOutcome::Cancelled),
@@ -97,18 +97,14 @@ impl Shadow {
         };
         self.count(&job.route, CopyOutcome::of(&copied.outcome));
         let Some(policy) = job.route.compare.clone() else { return };
-        if user.is_none() {
+        let user = if let Some(user) = user {
+            user
+        } else {
             let patience = job.route.deadline.map_or(ANSWER_WAIT_MAX, |deadline| deadline + ANSWER_GRACE);
-            user = tokio::time::timeout(patience, &mut job.answer).await.ok().and_then(Result::ok);
-        }
-        let Some(user) = user else { return };
-        let user_bytes = match &user.outcome {
-            Outcome::Answered(answer) => answer.body.len() as u64,
-            Outcome::Failed(_) => 0,
+            let answered = tokio::time::timeout(patience, &mut job.answer).await;
+            answered.ok().and_then(Result::ok).and_then(|seen| self.keep(seen))
         };
-        if !held.grow(user_bytes) {
-            return self.metrics.count_queue_dropped("comparisons");
-        }
+        let Some(Kept { seen: user, held: user_held }) = user else { return };
         let trace_id = job.headers.get(TRACEPARENT).and_then(trace_id).map(str::to_owned);
         self.compare(Pair {
             route: job.route,
@@ -121,9 +117,28 @@ impl Shadow {
             trace_id,
             user,
             copied,
-            _held: held,
+            _held: [held, user_held],
         });
     }
+
+    /// Counts the bytes of the user's answer, which has to wait for the copy's; `None`: no room.
+    fn keep(&self, seen: Observation) -> Option<Kept> {
+        let bytes = match &seen.outcome {
+            Outcome::Answered(answer) => answer.body.len() as u64,
+            Outcome::Failed(_) => 0,
+        };
+        let held = self.budget.hold(bytes);
+        if held.is_none() {
+            self.metrics.count_queue_dropped("comparisons");
+        }
+        Some(Kept { seen, held: held? })
+    }
+}
+
+/// The user's answer, its bytes counted.
+struct Kept {
+    seen: Observation,
+    held: Held,
 }
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -1,12 +1,13 @@
 //! The thread that compares: decodes both bodies, asks the core, counts, and lets go of what differed in redacted form only.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::Method;
-use strangler_core::compare::{Bodies, Comparison, ComparisonResult, NotComparable, compare};
+use strangler_core::compare::{Bodies, Comparison, ComparisonResult, NotComparable, compare, is_same_wire};
 use strangler_core::observation::{Observation, Outcome};
 use strangler_core::redact::{Circumstances, Phase, Redactor};
 use strangler_core::route::{ComparePolicy, Route};
@@ -37,7 +38,7 @@ pub(crate) struct Pair {
     /// What the other side said.
     pub(crate) copied: Observation,
     /// The bytes of both bodies, until they are compared.
-    pub(crate) _held: Held,
+    pub(crate) _held: [Held; 2],
 }
 
 impl Pair {
@@ -121,11 +122,13 @@ fn compared(pair: &Pair) -> Comparison {
         return Comparison::not_comparable(NotComparable::BaselineStale);
     }
     let (legacy, extracted) = pair.sides();
-    let [left, right] = [legacy, extracted].map(|seen| match &seen.outcome {
-        // The usual pair is alike byte by byte, and then there is nothing to decode.
-        Outcome::Answered(answer) => decode(answer, pair.policy.body_bytes_max),
-        Outcome::Failed(_) => Decoded::Whole(std::borrow::Cow::Borrowed(&[])),
-    });
+    let nothing = || Decoded::Whole(Cow::Borrowed(&[]));
+    let (left, right) = match (&legacy.outcome, &extracted.outcome) {
+        (Outcome::Answered(left), Outcome::Answered(right)) if !is_same_wire(left, right) => {
+            (decode(left, pair.policy.body_bytes_max), decode(right, pair.policy.body_bytes_max))
+        }
+        _ => (nothing(), nothing()),
+    };
     compare(legacy, extracted, Bodies { legacy: left.view(), extracted: right.view() }, &pair.policy)
 }
 

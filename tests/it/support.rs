@@ -1,4 +1,6 @@
 //! What tests are made of.
 
-pub mod backend;
-pub mod proxy;
+pub(crate) mod backend;
+pub(crate) mod invalid_routes;
+pub(crate) mod load;
+pub(crate) mod proxy;

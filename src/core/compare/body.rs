@@ -76,8 +76,9 @@ pub(crate) fn compare(legacy: Side<'_>, extracted: Side<'_>, found: &mut Differe
     }
 }
 
-/// The shortcut of most pairs: the same bytes mean the same, whatever they are.
-fn is_same_wire(legacy: &Answer, extracted: &Answer) -> bool {
+/// Whether both bodies are the same bytes in the same coding, and whole: then they are equal, whatever they are, and need not
+/// even be decoded. So it is with most pairs.
+pub fn is_same_wire(legacy: &Answer, extracted: &Answer) -> bool {
     let coding = |answer: &Answer| answer.headers.get(header::CONTENT_ENCODING).cloned();
     !legacy.is_truncated
         && !extracted.is_truncated

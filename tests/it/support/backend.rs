@@ -17,16 +17,16 @@ use tokio::task::JoinHandle;
 
 /// A request as a backend saw it.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub method: Method,
-    pub target: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// A backend on a free port of loopback; gone when dropped.
-pub struct Backend {
-    pub address: SocketAddr,
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     connections: Arc<AtomicUsize>,
     task: Option<JoinHandle<()>>,
@@ -42,7 +42,7 @@ impl Drop for Backend {
 
 impl Backend {
     /// Answers everything alike.
-    pub async fn answering(status: u16, body: &'static str) -> Backend {
+    pub(crate) async fn answering(status: u16, body: &'static str) -> Backend {
         Backend::with(move |_| {
             let mut response = Response::new(Bytes::from_static(body.as_bytes()));
             *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
@@ -52,7 +52,7 @@ impl Backend {
     }
 
     /// Answers as `answer` says.
-    pub async fn with(answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static) -> Backend {
+    pub(crate) async fn with(answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static) -> Backend {
         let answer = Arc::new(answer);
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let log = Arc::clone(&seen);
@@ -79,7 +79,7 @@ impl Backend {
     }
 
     /// Reads a request's head, then writes `answer` as it stands and closes.
-    pub async fn raw(answer: &'static [u8]) -> Backend {
+    pub(crate) async fn raw(answer: &'static [u8]) -> Backend {
         Backend::serving(Arc::default(), move |mut stream| async move {
             read_head(&mut stream).await;
             let _ = stream.write_all(answer).await;
@@ -89,7 +89,7 @@ impl Backend {
     }
 
     /// Reads a request's head and never answers.
-    pub async fn hanging() -> Backend {
+    pub(crate) async fn hanging() -> Backend {
         Backend::serving(Arc::default(), |mut stream| async move {
             read_head(&mut stream).await;
             tokio::time::sleep(Duration::from_secs(600)).await;
@@ -98,7 +98,7 @@ impl Backend {
     }
 
     /// Reads a request's head and resets the connection.
-    pub async fn resetting() -> Backend {
+    pub(crate) async fn resetting() -> Backend {
         Backend::serving(Arc::default(), |mut stream| async move {
             read_head(&mut stream).await;
             let _ = stream.set_zero_linger();
@@ -107,14 +107,14 @@ impl Backend {
     }
 
     /// Nobody listens there.
-    pub async fn refusing() -> Backend {
+    pub(crate) async fn refusing() -> Backend {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         Backend { address, seen: Arc::default(), connections: Arc::default(), task: None }
     }
 
     /// Hands every connection to `each`.
-    pub async fn serving<F, R>(seen: Arc<Mutex<Vec<Seen>>>, each: F) -> Backend
+    pub(crate) async fn serving<F, R>(seen: Arc<Mutex<Vec<Seen>>>, each: F) -> Backend
     where
         F: Fn(TcpStream) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
@@ -133,23 +133,23 @@ impl Backend {
         Backend { address, seen, connections, task: Some(task) }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Requests so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
     /// Connections accepted so far.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }
 
 /// Reads until the end of a request's head.
-pub async fn read_head(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) async fn read_head(stream: &mut TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
     let mut byte = [0u8; 1];
     while !read.ends_with(b"\r\n\r\n") {

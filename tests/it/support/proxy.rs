@@ -17,34 +17,34 @@ use tokio::net::TcpStream;
 use crate::support::backend::Backend;
 
 /// Bound on everything that a test waits for: far beyond what is needed, so that it never decides a result.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What was answered.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
 /// A proxy about to be started.
-pub struct Plan {
+pub(crate) struct Plan {
     routes: String,
     arguments: Vec<String>,
     dir: TempDir,
 }
 
 /// A running proxy; killed when dropped.
-pub struct Proxy {
-    pub address: SocketAddr,
-    pub admin: SocketAddr,
-    pub dir: TempDir,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) dir: TempDir,
     child: Child,
     log: mpsc::Receiver<String>,
 }
@@ -57,7 +57,7 @@ impl Drop for Proxy {
 }
 
 /// The binary, with nothing of the tester's own settings.
-pub fn strangler() -> Command {
+pub(crate) fn strangler() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_strangler"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STRANGLER_")) {
         command.env_remove(name);
@@ -67,7 +67,7 @@ pub fn strangler() -> Command {
 
 impl Plan {
     /// A routes file with these two sides and no routes yet.
-    pub fn between(legacy: &Backend, extracted: &Backend) -> Plan {
+    pub(crate) fn between(legacy: &Backend, extracted: &Backend) -> Plan {
         let routes = format!(
             "version: 1\nupstreams:\n  monolith: {{endpoints: [\"{}\"]}}\n  extracted: {{endpoints: [\"{}\"]}}\nlegacy: monolith\n",
             legacy.url(),
@@ -77,12 +77,12 @@ impl Plan {
     }
 
     /// A whole routes file.
-    pub fn file(routes: &str) -> Plan {
+    pub(crate) fn file(routes: &str) -> Plan {
         Plan { routes: routes.to_owned(), arguments: Vec::new(), dir: tempfile::tempdir().unwrap() }
     }
 
     /// One more route, in flow style: `{name: r, match: /r, extracted: extracted}`.
-    pub fn route(mut self, route: &str) -> Plan {
+    pub(crate) fn route(mut self, route: &str) -> Plan {
         if !self.routes.contains("\nroutes:") {
             self.routes += "routes:\n";
         }
@@ -90,27 +90,27 @@ impl Plan {
         self
     }
 
-    pub fn argument(mut self, argument: &str) -> Plan {
+    pub(crate) fn argument(mut self, argument: &str) -> Plan {
         self.arguments.push(argument.to_owned());
         self
     }
 
-    pub fn routes_file(&self) -> PathBuf {
+    pub(crate) fn routes_file(&self) -> PathBuf {
         self.dir.path().join("routes.yaml")
     }
 
-    pub fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
     /// Starts it and waits until it says where it listens.
-    pub async fn start(self) -> Proxy {
+    pub(crate) async fn start(self) -> Proxy {
         std::fs::write(self.routes_file(), &self.routes).unwrap();
         self.start_as_is().await
     }
 
     /// Likewise, with the routes file as it is (or is not).
-    pub async fn start_as_is(self) -> Proxy {
+    pub(crate) async fn start_as_is(self) -> Proxy {
         let mut child = self.command().stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (lines, log) = mpsc::channel();
@@ -143,7 +143,7 @@ impl Plan {
     }
 
     /// The command line that `start` would run.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = strangler();
         command.arg("run").arg("--routes").arg(self.routes_file()).arg("--state-dir").arg(self.state_dir());
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "2", "--access-log", "off"]);
@@ -153,41 +153,41 @@ impl Plan {
 }
 
 impl Proxy {
-    pub fn between(legacy: &Backend, extracted: &Backend) -> Plan {
+    pub(crate) fn between(legacy: &Backend, extracted: &Backend) -> Plan {
         Plan::between(legacy, extracted)
     }
 
-    pub fn routes_file(&self) -> PathBuf {
+    pub(crate) fn routes_file(&self) -> PathBuf {
         self.dir.path().join("routes.yaml")
     }
 
-    pub fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Puts another routes file in place, as an editor would: whole, by a rename.
-    pub fn write_routes(&self, text: &str) {
+    pub(crate) fn write_routes(&self, text: &str) {
         replace(&self.routes_file(), text);
     }
 
-    pub async fn get(&self, target: &str) -> Answer {
+    pub(crate) async fn get(&self, target: &str) -> Answer {
         self.send(Method::GET, target, &[], "").await
     }
 
-    pub async fn post(&self, target: &str, body: &'static str) -> Answer {
+    pub(crate) async fn post(&self, target: &str, body: &'static str) -> Answer {
         self.send(Method::POST, target, &[], body).await
     }
 
-    pub async fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &'static str) -> Answer {
+    pub(crate) async fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &'static str) -> Answer {
         self.try_send(method, target, headers, body).await.unwrap()
     }
 
     /// As `send`, for a request whose connection may break.
-    pub async fn try_send(
+    pub(crate) async fn try_send(
         &self,
         method: Method,
         target: &str,
@@ -202,7 +202,7 @@ impl Proxy {
     }
 
     /// The admin API's answer.
-    pub async fn admin(&self, method: Method, target: &str, body: &str) -> Answer {
+    pub(crate) async fn admin(&self, method: Method, target: &str, body: &str) -> Answer {
         let token = std::fs::read_to_string(self.state_dir().join("admin-token")).unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -214,14 +214,14 @@ impl Proxy {
     }
 
     /// The value of one sample, named as it is printed; 0 when it is not there.
-    pub async fn metric(&self, sample: &str) -> f64 {
+    pub(crate) async fn metric(&self, sample: &str) -> f64 {
         let text = self.admin(Method::GET, "/metrics", "").await.body;
         let line = text.lines().find(|line| line.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
     }
 
     /// Waits until a sample is at least `least`.
-    pub async fn wait_for_metric(&self, sample: &str, least: f64) {
+    pub(crate) async fn wait_for_metric(&self, sample: &str, least: f64) {
         let until = Instant::now() + PATIENCE;
         loop {
             let value = self.metric(sample).await;
@@ -234,7 +234,7 @@ impl Proxy {
     }
 
     /// Waits for a line of its log that contains `text`.
-    pub fn wait_for_log(&self, text: &str) -> String {
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.log.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -246,13 +246,13 @@ impl Proxy {
     }
 
     /// Sends a signal by its name, as `kill -TERM` would.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
         assert!(status.success());
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -265,14 +265,14 @@ impl Proxy {
 }
 
 /// Writes a file whole: a new one beside it, renamed over it.
-pub fn replace(path: &Path, text: &str) {
+pub(crate) fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).unwrap();
     std::fs::rename(new, path).unwrap();
 }
 
 /// One request over a connection of its own.
-pub async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+pub(crate) async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);

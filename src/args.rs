@@ -1,0 +1,453 @@
+//! The command line: what can be written, its defaults and its help. What it means is decided elsewhere.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use strangler_core::cidr::Cidr;
+use strangler_core::name::RouteName;
+use strangler_core::runtime::WeightAsk;
+use strangler_core::side::Side;
+
+/// Where the admin plane is when nobody says otherwise.
+pub const ADMIN_URL: &str = "http://127.0.0.1:9900";
+
+/// A reverse proxy that takes a monolith apart in production, route by route, by evidence.
+#[derive(Debug, Parser)]
+#[command(name = "strangler", version, about, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  strangler check routes.yaml
+  strangler run --routes routes.yaml --listen 0.0.0.0:8080 --state-dir /var/lib/strangler
+  strangler explain GET /api/v1/carts/7/total -H 'x-user-id: 42'
+  strangler weight cart-total 10% --reason 'a quiet hour at 5%'
+  strangler kill cart-total --reason 'wrong totals'
+  strangler divergences cart-total --limit 5
+
+Exit status: 0 done, 1 failed, 2 usage, 78 configuration refused.";
+
+/// Everything the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the proxy.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Says all that is wrong with a routes file; exit 78 if anything is.
+    Check(CheckArgs),
+    /// Says which route a request takes and why not the others, its key, bucket and side; from a file or a running proxy.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Prints the JSON Schema of routes.yaml.
+    Schema,
+    /// Makes a signed override for testers.
+    OverrideToken(OverrideTokenArgs),
+    /// Prints completions for a shell.
+    #[command(after_help = "Example:\n  strangler completions bash > /etc/bash_completion.d/strangler")]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// What is asked of a running proxy.
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  strangler run
+  strangler run --routes routes.yaml --listen 0.0.0.0:8080 --telemetry 0.0.0.0:9901 --trusted-proxies 10.0.0.0/8
+
+Every flag can be given by its variable instead, several values with commas.
+A file that is refused starts from the last good one, alarmed; with --strict it does not start.";
+
+/// Of `run`.
+#[derive(Debug, ClapArgs)]
+pub struct RunArgs {
+    /// The routes file; watched, and loaded anew whenever it changes.
+    #[arg(long, env = "STRANGLER_ROUTES", default_value = "routes.yaml", value_name = "FILE")]
+    pub routes: PathBuf,
+    /// Where requests come in; may be given several times.
+    #[arg(
+        long,
+        env = "STRANGLER_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR",
+        value_delimiter = ','
+    )]
+    pub listen: Vec<SocketAddr>,
+    /// The admin plane; a loopback address.
+    #[arg(long, env = "STRANGLER_ADMIN_ADDRESS", default_value = "127.0.0.1:9900", value_name = "ADDR")]
+    pub admin: SocketAddr,
+    /// Further host names by which the admin plane may be called.
+    #[arg(long, env = "STRANGLER_ADMIN_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    pub admin_host: Vec<String>,
+    /// `/livez`, `/readyz` and `/metrics` only, for kubelet and Prometheus. Default: on the admin address alone.
+    #[arg(long, env = "STRANGLER_TELEMETRY", value_name = "ADDR")]
+    pub telemetry: Option<SocketAddr>,
+    /// What outlives a restart, the admin token and the kill file; made if it is missing.
+    #[arg(long, env = "STRANGLER_STATE_DIR", default_value = "state", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// Worker threads. Default: one for each core.
+    #[arg(long, env = "STRANGLER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// One line for each request, on standard output.
+    #[arg(long, env = "STRANGLER_ACCESS_LOG", default_value = "json", value_name = "FORMAT")]
+    pub access_log: AccessLog,
+    /// Do not start from the last good file when the routes file is refused: exit 78.
+    #[arg(long, env = "STRANGLER_STRICT")]
+    pub strict: bool,
+    /// Keys for signing and redaction; the same on every replica. Default: made in the state directory.
+    #[arg(long, env = "STRANGLER_KEYS_FILE", value_name = "FILE")]
+    pub keys_file: Option<PathBuf>,
+    /// The admin token, or several, one a line. Default: made in the state directory.
+    #[arg(long, env = "STRANGLER_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Peers whose `X-Forwarded-*` is believed; may be given several times.
+    #[arg(long, env = "STRANGLER_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
+    pub trusted_proxies: Vec<Cidr>,
+    /// Answers say `strangler-side` and `strangler-route`.
+    #[arg(long, env = "STRANGLER_EXPOSE_DECISION")]
+    pub expose_decision: bool,
+    /// How long open requests may take to end after SIGTERM.
+    #[arg(long, env = "STRANGLER_DRAIN_DEADLINE", default_value = "30s", value_name = "TIME", value_parser = duration)]
+    pub drain_deadline: Duration,
+}
+
+/// How requests are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccessLog {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+    /// Not at all.
+    Off,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Of `check`.
+#[derive(Debug, ClapArgs)]
+pub struct CheckArgs {
+    /// The routes file.
+    #[arg(default_value = "routes.yaml", env = "STRANGLER_ROUTES")]
+    pub file: PathBuf,
+    /// How to print what is wrong.
+    #[arg(long, default_value = "text", value_enum)]
+    pub format: Format,
+}
+
+/// How a running proxy is reached.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct AdminArgs {
+    /// The admin plane of the proxy.
+    #[arg(long, env = "STRANGLER_ADMIN", default_value = ADMIN_URL, value_name = "URL")]
+    pub admin: String,
+    /// The admin token. Default: `admin-token` in the state directory.
+    #[arg(long, env = "STRANGLER_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The state directory of the proxy.
+    #[arg(long, env = "STRANGLER_STATE_DIR", default_value = "state", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// How to print the answer.
+    #[arg(long, default_value = "text", value_enum)]
+    pub format: Format,
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  strangler explain GET /api/v1/carts/7/total -H 'x-user-id: 42'
+  strangler explain GET http://shop.example.com/api/v1/carts/7/total --routes routes.yaml
+
+With --routes the file is read and nobody is asked; without it a running proxy answers, kills and moved weights included.";
+
+/// Of `explain`.
+#[derive(Debug, ClapArgs)]
+pub struct ExplainArgs {
+    /// GET, POST, …
+    pub method: String,
+    /// A path, or a URL where the host matters.
+    pub url: String,
+    /// A header of the request; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// Explain by this file instead of a running proxy.
+    #[arg(long, value_name = "FILE")]
+    pub routes: Option<PathBuf>,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Of `override-token`.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Example:\n  strangler override-token --host shop.example.com --route cart-total --side extracted --ttl 10m"
+)]
+pub struct OverrideTokenArgs {
+    /// The host that will be asked, without port.
+    #[arg(long, value_name = "NAME")]
+    pub host: String,
+    /// The route.
+    #[arg(long, value_name = "ROUTE")]
+    pub route: RouteName,
+    /// The side that is to answer.
+    #[arg(long, value_parser = side, value_name = "legacy|extracted")]
+    pub side: Side,
+    /// How long it is good for; 15 minutes at most.
+    #[arg(long, default_value = "15m", value_name = "TIME", value_parser = duration)]
+    pub ttl: Duration,
+    /// The keys file of the proxy. Default: the one in the state directory.
+    #[arg(long, env = "STRANGLER_KEYS_FILE", value_name = "FILE")]
+    pub keys_file: Option<PathBuf>,
+    /// The state directory of the proxy.
+    #[arg(long, env = "STRANGLER_STATE_DIR", default_value = "state", value_name = "DIR")]
+    pub state_dir: PathBuf,
+}
+
+/// What is asked of a running proxy.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Loads the routes file now, and says what came of it; exit 78 if it was refused.
+    #[command(after_help = "Example:\n  strangler apply --accept-removals")]
+    Apply(ApplyArgs),
+    /// Moves a route's weight, until the file says another (a raise) or it is lifted by name (a lowering).
+    #[command(after_help = WEIGHT_EXAMPLES)]
+    Weight(WeightArgs),
+    /// Sends all traffic of a route to legacy, at once and until it is lifted.
+    #[command(after_help = KILL_EXAMPLES)]
+    Kill(KillArgs),
+    /// Lifts a kill.
+    #[command(after_help = "Example:\n  strangler unkill cart-total --reason 'fixed in 1.4.2'")]
+    Unkill(UnkillArgs),
+    /// Shows every route: its stage, the file's weight and the running one, and what to look at.
+    #[command(after_help = "Examples:\n  strangler status\n  strangler status --watch")]
+    Status(StatusArgs),
+    /// Shows the stored pairs of answers that differed, newest first.
+    #[command(after_help = "Examples:\n  strangler divergences\n  strangler divergences cart-total --limit 5")]
+    Divergences(DivergencesArgs),
+}
+
+/// Of `apply`.
+#[derive(Debug, ClapArgs)]
+pub struct ApplyArgs {
+    /// Routes that carried users may be missing from the file.
+    #[arg(long)]
+    pub accept_removals: bool,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+const WEIGHT_EXAMPLES: &str = "\
+Examples:
+  strangler weight cart-total 10% --reason 'a quiet hour at 5%'
+  strangler weight cart-total 1% --reason 'slow'      # holds whatever the file says, until lifted:
+  strangler weight cart-total file --reason 'fixed'   # the file's weight is in force again";
+
+/// Of `weight`.
+#[derive(Debug, ClapArgs)]
+pub struct WeightArgs {
+    /// The route.
+    pub route: RouteName,
+    /// `10%`, `0.05%`, or `file` for what the file says.
+    pub weight: WeightAsk,
+    /// Why; shown beside the weight and kept in the audit.
+    #[arg(long)]
+    pub reason: String,
+    /// Send users to legacy although the extracted service owns the data.
+    #[arg(long)]
+    pub accept_stale: bool,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+const KILL_EXAMPLES: &str = "\
+Examples:
+  strangler kill cart-total --reason 'wrong totals'
+  strangler kill --all --reason 'incident 7'
+
+Without the API: a line with the route's name (or *) in <state-dir>/kill, or SIGUSR1 for all.";
+
+/// Of `kill`.
+#[derive(Debug, ClapArgs)]
+pub struct KillArgs {
+    /// Which.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// Why; kept in the audit.
+    #[arg(long)]
+    pub reason: String,
+    /// Send users to legacy although the extracted service owns the data.
+    #[arg(long)]
+    pub accept_stale: bool,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Of `unkill`.
+#[derive(Debug, ClapArgs)]
+pub struct UnkillArgs {
+    /// Which.
+    #[command(flatten)]
+    pub scope: ScopeArgs,
+    /// Why; kept in the audit.
+    #[arg(long)]
+    pub reason: String,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// One route or all.
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub struct ScopeArgs {
+    /// The route.
+    pub route: Option<RouteName>,
+    /// Every route.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Of `status`.
+#[derive(Debug, ClapArgs)]
+pub struct StatusArgs {
+    /// Show it anew every two seconds.
+    #[arg(long)]
+    pub watch: bool,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Of `divergences`.
+#[derive(Debug, ClapArgs)]
+pub struct DivergencesArgs {
+    /// Of this route only.
+    pub route: Option<RouteName>,
+    /// At most so many.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub limit: u32,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Writes completions for a shell.
+pub fn completions(shell: Shell, out: &mut dyn std::io::Write) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "strangler", &mut script);
+    // Whoever reads may hang up early (`| head`): no news.
+    let _ = out.write_all(&script);
+}
+
+fn side(text: &str) -> Result<Side, String> {
+    let found = [Side::Legacy, Side::Extracted].into_iter().find(|side| side.as_str() == text);
+    found.ok_or_else(|| "a side is `legacy` or `extracted`".to_owned())
+}
+
+/// `500ms`, `30s`, `15m`, `2h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    let read = |(unit, ms): (&str, u64)| {
+        let number = text.strip_suffix(unit)?.parse::<u32>().ok()?;
+        Some(Duration::from_millis(u64::from(number) * ms))
+    };
+    UNITS
+        .into_iter()
+        .find_map(read)
+        .ok_or_else(|| "a time is a whole number with ms, s, m or h, as in `30s`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        Args::try_parse_from(line.split_whitespace()).map(|args| args.command)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn run_has_the_defaults_of_the_design() {
+        let Ok(Command::Run(run)) = parsed("strangler run") else { panic!("run") };
+        assert_eq!(run.listen, ["127.0.0.1:8080".parse().unwrap()]);
+        assert_eq!(run.admin, "127.0.0.1:9900".parse().unwrap());
+        assert_eq!((run.state_dir, run.routes), (PathBuf::from("state"), PathBuf::from("routes.yaml")));
+        assert_eq!((run.drain_deadline, run.telemetry, run.strict), (Duration::from_secs(30), None, false));
+        let line = "strangler run --listen [::1]:80 --listen 0.0.0.0:81 --trusted-proxies 10.0.0.0/8,::1 --drain-deadline 500ms";
+        let Ok(Command::Run(run)) = parsed(line) else { panic!("run") };
+        assert_eq!((run.listen.len(), run.trusted_proxies.len()), (2, 2));
+        assert_eq!(run.drain_deadline, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_status_2() {
+        for line in [
+            "strangler",
+            "strangler weight cart 10 --reason r",
+            "strangler weight cart 10%",
+            "strangler weight Cart 10% --reason r",
+            "strangler kill --reason r",
+            "strangler kill cart --all --reason r",
+            "strangler run --threads 0",
+            "strangler run --drain-deadline 30",
+            "strangler run --trusted-proxies nonsense",
+            "strangler divergences --limit 501",
+            "strangler override-token --host h --route r --side left",
+            "strangler completions tcsh9",
+        ] {
+            assert_eq!(parsed(line).map(|_| ()).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_sense_is_taken() {
+        for line in [
+            "strangler check",
+            "strangler check routes.yaml --format json",
+            "strangler explain GET /a -H a:b -H c:d --routes f",
+            "strangler schema",
+            "strangler apply --accept-removals --admin http://127.0.0.1:1",
+            "strangler weight cart file --reason r",
+            "strangler kill --all --reason r --accept-stale",
+            "strangler unkill cart --reason r",
+            "strangler status --watch",
+            "strangler divergences cart --limit 5 --format json",
+            "strangler override-token --host h --route r --side legacy --ttl 5m",
+            "strangler completions bash",
+        ] {
+            assert!(parsed(line).is_ok(), "{line}: {:?}", parsed(line).err());
+        }
+    }
+
+    #[test]
+    fn completions_name_the_verbs() {
+        let mut script = Vec::new();
+        completions(Shell::Bash, &mut script);
+        assert!(String::from_utf8(script).unwrap().contains("override-token"));
+    }
+}

@@ -1,0 +1,299 @@
+//! Answers of the API as people read them.
+
+use std::fmt::Write as _;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde_json::Value;
+
+/// Longest value of a difference that is shown, in characters.
+const VALUE_CHARS_MAX: usize = 200;
+
+/// A text of the answer on one line, without anything that a terminal would obey.
+fn text(value: &Value, key: &str) -> String {
+    match value.get(key) {
+        Some(Value::String(text)) => plain(text),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => plain(&other.to_string()),
+    }
+}
+
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn texts(value: &Value, key: &str) -> Vec<String> {
+    let list = value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    list.iter().map(|one| one.as_str().map_or_else(|| plain(&one.to_string()), plain)).collect()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn is(value: &Value, key: &str) -> bool {
+    value.get(key).and_then(Value::as_bool).unwrap_or_default()
+}
+
+fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    if !head.is_empty() {
+        table.set_header(head.iter().copied());
+    }
+    table
+}
+
+fn shown(table: &Table) -> String {
+    let lines = table.lines().map(|line| line.trim_end().to_owned());
+    lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(&line))).collect()
+}
+
+pub(super) fn status(answer: &Value) -> String {
+    let mut out = String::new();
+    let readiness = answer.get("readiness").unwrap_or(&Value::Null);
+    let state = match (is(readiness, "ready"), is(readiness, "draining")) {
+        (_, true) => "draining",
+        (true, false) => "ready",
+        (false, false) => "not ready",
+    };
+    let _ = writeln!(out, "strangler {} · {state} · revision {}", text(answer, "version"), text(readiness, "revision"));
+    for alarm in texts(answer, "alarms") {
+        let _ = writeln!(out, "! {alarm}");
+    }
+    let mut rows = table(&[
+        "route",
+        "stage",
+        "file",
+        "running",
+        "legacy",
+        "extracted",
+        "fallbacks",
+        "data",
+        "shadow",
+        "compare",
+        "waits for",
+    ]);
+    for column in 4..=6 {
+        if let Some(column) = rows.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut notes = Vec::new();
+    for route in list(answer, "routes") {
+        let numbers = route.get("numbers").unwrap_or(&Value::Null);
+        let side = |requests: &str, failures: &str| {
+            if numbers.is_null() {
+                "-".to_owned()
+            } else if number(numbers, failures) == 0 {
+                number(numbers, requests).to_string()
+            } else {
+                format!("{} ({} failed)", number(numbers, requests), number(numbers, failures))
+            }
+        };
+        let (stage, lifted) = (text(route, "stage"), text(route, "stage_when_lifted"));
+        let shadow = text(route, "shadow");
+        let compare = match (is(route, "compare"), numbers.is_null()) {
+            (false, _) => "-".to_owned(),
+            (true, true) => "on".to_owned(),
+            (true, false) => format!("{} of {} differ", number(numbers, "mismatches"), number(numbers, "compared")),
+        };
+        let waits = texts(route, "waits_for");
+        rows.add_row([
+            text(route, "name"),
+            if stage == lifted { stage } else { format!("{stage} ({lifted})") },
+            if is(route, "located") { "by data".to_owned() } else { text(route, "file_weight") },
+            text(route, "weight_in_force"),
+            side("requests_legacy", "failures_legacy"),
+            side("requests_extracted", "failures_extracted"),
+            if numbers.is_null() { "-".to_owned() } else { number(numbers, "fallbacks").to_string() },
+            text(route, "data"),
+            if shadow.is_empty() { "-".to_owned() } else { shadow },
+            compare,
+            if waits.is_empty() { "-".to_owned() } else { waits.join(", ") },
+        ]);
+        let drift = text(route, "drift");
+        if !drift.is_empty() {
+            notes.push(format!("{}: {drift}", text(route, "name")));
+        }
+    }
+    for kill in list(answer, "kills") {
+        notes.push(kill_line(kill));
+    }
+    for name in texts(answer, "moves_without_route") {
+        notes.push(format!(
+            "{name}: moved, but the file does not have it (`strangler weight {name} file` forgets the move)"
+        ));
+    }
+    out.push_str(&shown(&rows));
+    for note in notes {
+        let _ = writeln!(out, "{note}");
+    }
+    out
+}
+
+fn kill_line(kill: &Value) -> String {
+    let scope = text(kill, "scope");
+    let name = if scope == "*" { "all routes".to_owned() } else { scope };
+    let (source, at, by, why) = (text(kill, "source"), text(kill, "at"), text(kill, "by"), text(kill, "reason"));
+    format!("{name}: killed ({source}) since {at} by {by} because {why}")
+}
+
+pub(super) fn moved(answer: &Value) -> String {
+    let mut out = format!("{}: {} → {}\n", text(answer, "route"), text(answer, "from"), text(answer, "to"));
+    let _ = writeln!(out, "  {}", text(answer, "note"));
+    if is(answer, "killed") {
+        let _ = writeln!(out, "  the route is killed: users see this weight once `strangler unkill` lifts that");
+    }
+    out + &warning(answer)
+}
+
+fn warning(answer: &Value) -> String {
+    let warning = text(answer, "warning");
+    if warning.is_empty() { warning } else { format!("! {warning}\n") }
+}
+
+fn scope_name(answer: &Value) -> String {
+    let scope = text(answer, "scope");
+    if scope == "*" { "all routes".to_owned() } else { scope }
+}
+
+pub(super) fn killed(answer: &Value) -> String {
+    let routes = number(answer, "killed_routes");
+    let mut out = format!(
+        "{} killed: {routes} {} on legacy now\n",
+        scope_name(answer),
+        if routes == 1 { "route" } else { "routes" }
+    );
+    let not_moved = texts(answer, "not_moved");
+    if !not_moved.is_empty() {
+        let _ = writeln!(
+            out,
+            "! not moved, for the extracted service owns the data: {} (kill by name with --accept-stale to move it all the same)",
+            not_moved.join(", ")
+        );
+    }
+    out + &warning(answer)
+}
+
+pub(super) fn lifted(answer: &Value) -> String {
+    let mut out = format!("the kill of {} is lifted\n", scope_name(answer));
+    let remaining = list(answer, "remaining");
+    if !remaining.is_empty() {
+        out.push_str("! still killed by:\n");
+    }
+    for kill in remaining {
+        let _ = writeln!(out, "  {}", kill_line(kill));
+    }
+    out + &warning(answer)
+}
+
+pub(super) fn applied(answer: &Value) -> String {
+    let mut out = String::new();
+    // A fault is several lines: a place, the line, a caret.
+    let block = |out: &mut String, value: &Value| {
+        for line in value.as_str().unwrap_or_default().lines() {
+            let _ = writeln!(out, "{}", plain(line));
+        }
+    };
+    for fault in list(answer, "faults") {
+        block(&mut out, fault);
+    }
+    for warning in list(answer, "warnings") {
+        block(&mut out, warning);
+    }
+    for raise in texts(answer, "dropped_raises") {
+        let _ = writeln!(out, "! {raise}");
+    }
+    let revision = text(answer, "revision");
+    let _ = match (is(answer, "accepted"), is(answer, "changed")) {
+        (true, true) => writeln!(out, "revision {revision} is in force"),
+        (true, false) => writeln!(out, "nothing has changed: revision {revision} is in force"),
+        (false, _) => writeln!(out, "refused: revision {revision} stays in force"),
+    };
+    out
+}
+
+pub(super) fn divergences(answer: &Value) -> String {
+    let found = list(answer, "divergences");
+    if found.is_empty() {
+        return "no divergence is stored\n".to_owned();
+    }
+    let mut out = String::new();
+    for one in found {
+        let record = one.get("record").unwrap_or(&Value::Null);
+        let direction = text(record, "direction").replace("->", " → ");
+        let (at, route, method, target) =
+            (text(one, "at"), text(one, "route"), text(record, "method"), text(record, "target"));
+        let _ = writeln!(out, "{at}  {route}  {method} {target}  {direction}  {}", text(one, "id"));
+        let mut rows = table(&[]);
+        for difference in list(record, "differences") {
+            let value = |side: &str| {
+                let value = text(difference, side);
+                let cut: String = value.chars().take(VALUE_CHARS_MAX).collect();
+                match (difference.get(side).is_none_or(Value::is_null), cut.len() < value.len()) {
+                    (true, _) => "(nothing)".to_owned(),
+                    (false, true) => format!("{cut}…"),
+                    (false, false) => cut,
+                }
+            };
+            rows.add_row([
+                format!("  {}", text(difference, "path")),
+                text(difference, "kind"),
+                format!("{} → {}", value("legacy"), value("extracted")),
+            ]);
+        }
+        out.push_str(&shown(&rows));
+        let (kept, total) = (list(record, "differences").len() as u64, number(record, "differences_total"));
+        if total > kept {
+            let _ = writeln!(out, "  … and {} more", total - kept);
+        }
+    }
+    let dropped = number(answer, "dropped");
+    if dropped > 0 {
+        let _ = writeln!(out, "! {dropped} more were not stored: too many at a time, too large, or the store failed");
+    }
+    out
+}
+
+pub(super) fn explanation(answer: &Value) -> String {
+    let host = text(answer, "host");
+    let host = if host.is_empty() { "any host".to_owned() } else { host };
+    let mut out = format!("{} {} ({host})\n", text(answer, "method"), text(answer, "path"));
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(out, "  {name:<9} {value}");
+        }
+    };
+    match answer.get("route").and_then(Value::as_str) {
+        Some(route) => line("route", format!("{} ({})", plain(route), text(answer, "pattern"))),
+        None => line("route", "none: it falls through".to_owned()),
+    }
+    line("side", format!("{} ({})", text(answer, "side"), text(answer, "because")));
+    line("upstream", text(answer, "upstream"));
+    line("key", text(answer, "key"));
+    line("bucket", text(answer, "bucket"));
+    line("stage", text(answer, "stage"));
+    line("weight", text(answer, "weight"));
+    line("drift", text(answer, "drift"));
+    line("shadow", text(answer, "shadow"));
+    line("fallback", text(answer, "fallback"));
+    let others = list(answer, "others");
+    if !others.is_empty() {
+        out.push_str("  not:\n");
+        let mut rows = table(&[]);
+        for other in others {
+            rows.add_row([format!("    {}", text(other, "route")), text(other, "why_not")]);
+        }
+        out.push_str(&shown(&rows));
+    }
+    let left_out = number(answer, "others_left_out");
+    if left_out > 0 {
+        let _ = writeln!(out, "    … and {left_out} further away");
+    }
+    out
+}

@@ -1,0 +1,135 @@
+//! The verbs that need no running proxy: they read files and say what they find.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use strangler_core::name::RouteName;
+use strangler_core::override_token::{LIFETIME_S_MAX, sign};
+use strangler_core::runtime::RuntimeState;
+use strangler_core::snapshot::Snapshot;
+
+use crate::args::{CheckArgs, ExplainArgs, Format, OverrideTokenArgs};
+use crate::cli::{self, CliError};
+use crate::config::{ReadError, load, read, render};
+use crate::run::keys::{self, KeysError};
+
+/// What a verb found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is wrong.
+    Done,
+    /// The configuration is refused; why has been printed.
+    Refused,
+}
+
+impl From<Verdict> for ExitCode {
+    fn from(verdict: Verdict) -> ExitCode {
+        match verdict {
+            Verdict::Done => ExitCode::SUCCESS,
+            Verdict::Refused => ExitCode::from(78),
+        }
+    }
+}
+
+/// Why a verb did not come to an end.
+#[derive(Debug, thiserror::Error)]
+pub enum VerbError {
+    /// The routes file could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The request could not be explained.
+    #[error(transparent)]
+    Explain(#[from] CliError),
+    /// The keys could not be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// There are no keys yet.
+    #[error("there is no keys file at {}; `strangler run` makes it on its first start, or name one with --keys-file", .0.display())]
+    NoKeys(PathBuf),
+    /// An override may not live that long.
+    #[error("an override is good for {} minutes at most", LIFETIME_S_MAX / 60)]
+    Lifetime,
+    /// Whoever reads the output has gone.
+    #[error("cannot write the answer")]
+    Write(#[from] io::Error),
+}
+
+impl VerbError {
+    /// 1 failed, 2 usage, 78 configuration refused.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            VerbError::Read(_) => 78,
+            VerbError::Explain(error) => error.exit_code(),
+            VerbError::Lifetime => 2,
+            VerbError::Keys(_) | VerbError::NoKeys(_) | VerbError::Write(_) => 1,
+        }
+    }
+}
+
+/// Says all that is wrong with a routes file.
+pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<Verdict, VerbError> {
+    let origin = args.file.display().to_string();
+    let text = read(&args.file)?;
+    let loaded = load(&text);
+    match args.format {
+        Format::Json => writeln!(out, "{:#}", render::json(&loaded.faults, &origin))?,
+        Format::Text => {
+            write!(out, "{}", render::text(&loaded.faults, &origin, &text, io::stdout().is_terminal()))?;
+            if let Some(table) = &loaded.table {
+                let (routes, upstreams) = (table.routes().len(), table.upstreams().len());
+                writeln!(out, "{origin}: good: {routes} routes, {upstreams} upstreams, revision {}", table.revision())?;
+            }
+        }
+    }
+    Ok(if loaded.table.is_some() { Verdict::Done } else { Verdict::Refused })
+}
+
+/// Explains a request, by a file or by a running proxy.
+pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<Verdict, VerbError> {
+    let Some(file) = &args.routes else {
+        cli::explain_running(args, out)?;
+        return Ok(Verdict::Done);
+    };
+    let text = read(file)?;
+    let loaded = load(&text);
+    let Some(table) = loaded.table else {
+        let shown = render::text(&loaded.faults, &file.display().to_string(), &text, io::stderr().is_terminal());
+        write!(io::stderr().lock(), "{shown}")?;
+        return Ok(Verdict::Refused);
+    };
+    let (snapshot, _) = Snapshot::new(table, &RuntimeState::default());
+    cli::explain_snapshot(&snapshot, args, out)?;
+    Ok(Verdict::Done)
+}
+
+/// Prints the JSON Schema of the routes file.
+pub fn schema(out: &mut dyn Write) -> Result<Verdict, VerbError> {
+    writeln!(out, "{:#}", strangler_core::schema::schema())?;
+    Ok(Verdict::Done)
+}
+
+/// Makes a signed override.
+pub fn override_token(args: &OverrideTokenArgs, out: &mut dyn Write) -> Result<Verdict, VerbError> {
+    let path = args.keys_file.clone().unwrap_or_else(|| args.state_dir.join(keys::FILE_NAME));
+    let key = signing_key(&path)?;
+    let ttl_s = args.ttl.as_secs();
+    if ttl_s == 0 || ttl_s > LIFETIME_S_MAX {
+        return Err(VerbError::Lifetime);
+    }
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let route: &RouteName = &args.route;
+    let host = args.host.to_ascii_lowercase();
+    writeln!(out, "{}", sign(&key, &host, route.as_str(), args.side, now_s + ttl_s))?;
+    Ok(Verdict::Done)
+}
+
+/// Never makes the file: a token signed with a key that no proxy has would be of no use.
+fn signing_key(path: &Path) -> Result<strangler_core::override_token::SigningKey, VerbError> {
+    if !path.exists() {
+        return Err(VerbError::NoKeys(path.to_owned()));
+    }
+    let (keys, _) = keys::load_or_make(path)?;
+    keys.signing.into_iter().next().ok_or_else(|| VerbError::NoKeys(path.to_owned()))
+}
