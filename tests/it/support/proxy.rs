@@ -182,7 +182,13 @@ impl Proxy {
         self.send(Method::POST, target, &[], body).await
     }
 
-    pub(crate) async fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &'static str) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &'static str,
+    ) -> Answer {
         self.try_send(method, target, headers, body).await.unwrap()
     }
 
