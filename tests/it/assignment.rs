@@ -68,7 +68,7 @@ async fn shares_are_exact_sticky_monotone_and_the_same_on_two_proxies() {
     let at_10 = sides(&one, USERS).await;
 
     let on_extracted = at_5.values().filter(|side| **side == Side::Extracted).count();
-    println!("{} requests of {USERS} users at 5 %: {on_extracted} users on extracted", requests());
+    eprintln!("{} requests of {USERS} users at 5 %: {on_extracted} users on extracted", requests());
     assert!((70..=130).contains(&on_extracted), "{on_extracted} of {USERS} users at 5 %");
     assert_eq!(at_5, elsewhere);
     let sent_back = at_5.iter().filter(|(user, side)| **side == Side::Extracted && at_10[user] == Side::Legacy).count();

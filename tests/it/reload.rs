@@ -169,7 +169,7 @@ async fn a_bad_file_at_start_is_survived_with_the_last_good_one_and_told() {
     std::fs::copy(&kept, second.state_dir().join("routes.last-good.yaml")).unwrap();
     let strict = second.command().arg("--strict").output().unwrap();
     assert_eq!(strict.status.code(), Some(78));
-    let second = second.start_as_is().await;
+    let second = second.start_as_is();
 
     assert_eq!(tag(&second).await, "kept");
     assert_eq!(second.count("strangler_config_stale").await, 1);

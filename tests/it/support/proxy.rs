@@ -104,13 +104,14 @@ impl Plan {
     }
 
     /// Starts it and waits until it says where it listens.
+    #[expect(clippy::unused_async, reason = "reads as what it is: something that is waited for")]
     pub(crate) async fn start(self) -> Proxy {
         std::fs::write(self.routes_file(), &self.routes).unwrap();
-        self.start_as_is().await
+        self.start_as_is()
     }
 
     /// Likewise, with the routes file as it is (or is not).
-    pub(crate) async fn start_as_is(self) -> Proxy {
+    pub(crate) fn start_as_is(self) -> Proxy {
         let mut child = self.command().stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (lines, log) = mpsc::channel();
@@ -253,7 +254,7 @@ impl Proxy {
             match self.log.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
-                Err(_) => panic!("the log never said {text:?}"),
+                Err(error) => panic!("the log never said {text:?}: {error}"),
             }
         }
     }
