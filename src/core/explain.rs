@@ -5,13 +5,15 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use serde::Serialize;
 
-use crate::decide::{KeyOrigin, Reason, STICKY_COOKIE, decide};
+use crate::decide::{KeyOrigin, Reason, STICKY_COOKIE, caller_key, decide};
 use crate::facts::RequestFacts;
 use crate::matching::{Miss, miss};
 use crate::route::{FallbackPolicy, HostPattern, Route, UnsafeFallback};
+use crate::shadow::{self, Refusal, plan_shadow};
 use crate::side::Side;
 use crate::snapshot::{Snapshot, written};
 use crate::template::{PathError, normal_path};
+use crate::weight::Weight;
 
 /// Other routes that are named, nearest misses first.
 pub const OTHERS_MAX: usize = 10;
@@ -209,17 +211,18 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
             (None, side) => format!("the weight is {weight}, so everyone is on {side}"),
         },
     };
+    // Users are split and this one has no key: either side may answer.
+    let is_chance = is_drawn && decision.reason == Reason::Weight && weight.is_split();
+    let extracted = route.extracted.name.as_str();
+    let fallback_from = if is_chance { Side::Extracted } else { decision.side };
     Explanation {
         route: Some(route.name.as_str().to_owned()),
         pattern: Some(route.conditions.path.to_string()),
-        side: if is_drawn && decision.reason == Reason::Weight && weight.is_split() {
-            "by chance"
-        } else {
-            decision.side.as_str()
-        },
+        side: if is_chance { "by chance" } else { decision.side.as_str() },
         upstream: match decision.side {
+            _ if is_chance => format!("{extracted} or {legacy}"),
             Side::Legacy => legacy.to_owned(),
-            Side::Extracted => route.extracted.name.as_str().to_owned(),
+            Side::Extracted => extracted.to_owned(),
         },
         reason: decision.reason.as_str(),
         because,
@@ -228,8 +231,8 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
         stage: snapshot.stage(index).map(crate::snapshot::Stage::as_str),
         weight: Some(weight.to_string()),
         drift: snapshot.drift(route),
-        shadow: shadow_text(route, facts, decision.side),
-        fallback: fallback_text(route, facts, decision.side),
+        shadow: shadow_text(route, facts, decision.side, is_chance),
+        fallback: fallback_text(route, facts, fallback_from),
         ..base
     }
 }
@@ -247,16 +250,34 @@ fn key_text(route: &Route, origin: KeyOrigin) -> String {
     }
 }
 
-fn shadow_text(route: &Route, facts: &RequestFacts<'_>, side: Side) -> String {
-    let Some(shadow) = &route.shadow else {
+fn shadow_text(route: &Route, facts: &RequestFacts<'_>, side: Side, is_chance: bool) -> String {
+    let Some(policy) = &route.shadow else {
         return "none: the route has no `shadow`".to_owned();
     };
-    if !shadow.methods.contains(facts.method) {
-        return format!("none: {} is not copied", facts.method);
-    }
-    let other = side.other();
+    let key = caller_key(route, facts);
+    let asked = shadow::Asked {
+        method: facts.method,
+        path: facts.path,
+        answered_by: side,
+        is_forced: false,
+        is_marked: false,
+        is_upgrade: facts.headers.contains_key(http::header::UPGRADE),
+        body_bytes: None,
+        key: key.map_or(b"", |(key, _)| key),
+    };
     let compared = if route.compare.is_some() { ", and the two answers are compared" } else { "" };
-    format!("a copy goes to {other} for {} of callers{compared}", shadow.sample)
+    let other = if is_chance { "the side that does not answer" } else { side.other().as_str() };
+    match plan_shadow(route, &asked) {
+        Ok(_) | Err(Refusal::NotSampled) if key.is_none() && policy.sample != Weight::ALL => {
+            format!("by chance: a copy goes to {other} for {} of such callers{compared}", policy.sample)
+        }
+        Ok(_) => format!("a copy goes to {other}{compared}"),
+        Err(Refusal::NotSampled) => format!("none: the caller is not in the sample of {}", policy.sample),
+        Err(Refusal::Never) => "none: the path stands under `never`".to_owned(),
+        Err(Refusal::Unsafe) => format!("none: a {} may have side effects", facts.method),
+        Err(Refusal::MethodNotListed) => format!("none: {} is not among the methods that are copied", facts.method),
+        Err(refusal) => format!("none: {}", refusal.as_str()),
+    }
 }
 
 fn fallback_text(route: &Route, facts: &RequestFacts<'_>, side: Side) -> String {
@@ -342,88 +363,4 @@ fn names<K: std::fmt::Display, V>(conditions: &[(K, V)]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::{route, table};
-    use crate::name::RouteName;
-    use crate::route::{Data, KeySource, ShadowPolicy, TextCondition};
-    use crate::runtime::{KillScope, KillSource, Note, RuntimeState};
-
-    fn shop() -> Snapshot {
-        let mut cart = route("cart-total", "/cart/{id}/total", "5%");
-        cart.sticky_on = Arc::from([KeySource::Header(HeaderName::from_static("x-user-id"))]);
-        cart.shadow = Some(ShadowPolicy::default());
-        let mut beta = route("beta", "/cart/{id}/total", "0%");
-        beta.conditions.cookies.push(("beta".into(), TextCondition::Exact("1".into())));
-        let mut pay = route("pay", "/pay", "100%");
-        pay.conditions.methods = vec![Method::POST];
-        pay.data = Data::Extracted;
-        let far = (0..20).map(|n| route(&format!("far-{n}"), &format!("/far/{n}"), "0%"));
-        Snapshot::new(table([cart, beta, pay].into_iter().chain(far).collect()), &RuntimeState::default()).0
-    }
-
-    fn ask(snapshot: &Snapshot, method: &str, url: &str, headers: &[&str]) -> Explanation {
-        explain(snapshot, &Asked::parse(method, url, headers.iter().copied()).unwrap().facts())
-    }
-
-    #[test]
-    fn a_key_leads_to_a_bucket_and_a_side() {
-        let answer = ask(&shop(), "GET", "http://Shop.example.com:8080/cart/7/total", &["X-User-Id: user-1"]);
-        assert_eq!(answer.host, "shop.example.com");
-        assert_eq!(answer.route.as_deref(), Some("cart-total"));
-        assert_eq!((answer.key.as_deref(), answer.bucket), (Some("header:x-user-id"), Some(2439)));
-        assert_eq!((answer.side, answer.reason), ("legacy", "weight"));
-        assert_eq!(answer.because, "bucket 2439 does not lie below 500 (5%)");
-        assert_eq!(answer.shadow, "a copy goes to extracted for 100% of callers");
-        assert_eq!(answer.others.len(), OTHERS_MAX);
-        assert_eq!(answer.others_left_out, 12);
-        assert_eq!(answer.others[0].why_not, "cookie: its condition on `beta` does not hold");
-    }
-
-    #[test]
-    fn without_a_key_the_side_is_chance() {
-        let answer = ask(&shop(), "get", "/cart/7/total", &[]);
-        assert_eq!((answer.side, answer.bucket), ("by chance", None));
-        assert_eq!(answer.key.as_deref(), Some("none: the request has no header:x-user-id"));
-    }
-
-    #[test]
-    fn the_nearest_misses_come_first() {
-        let answer = ask(&shop(), "GET", "/pay", &[]);
-        assert_eq!((answer.route, answer.reason), (None, "fallthrough"));
-        assert_eq!(
-            answer.others[0],
-            OtherRoute { route: "pay".to_owned(), why_not: "method: it is for POST".to_owned() }
-        );
-        let answer = ask(&shop(), "GET", "/far/99", &[]);
-        assert_eq!(answer.others[0].why_not, "path: it is for /far/0");
-    }
-
-    #[test]
-    fn a_kill_is_named_with_its_reason() {
-        let snapshot = shop();
-        let note = Note::new("ops", 0, "incident 7").unwrap();
-        let scope = KillScope::Route("cart-total".parse::<RouteName>().unwrap());
-        let state = snapshot.runtime().with_kill(snapshot.table(), scope, KillSource::Api, false, note).unwrap().0;
-        let answer = ask(&snapshot.with_runtime(&state), "GET", "/cart/7/total", &["x-user-id: user-1"]);
-        assert_eq!((answer.side, answer.reason, answer.stage), ("legacy", "killed", Some("killed")));
-        assert_eq!(answer.because, "`cart-total` is killed since 1970-01-01T00:00:00Z by ops because incident 7");
-    }
-
-    #[test]
-    fn nothing_falls_back_to_a_legacy_that_does_not_know() {
-        let answer = ask(&shop(), "POST", "/pay", &[]);
-        assert_eq!((answer.side, answer.upstream.as_str()), ("extracted", "extracted"));
-        assert!(answer.fallback.starts_with("none: the extracted service owns the data"));
-    }
-
-    #[test]
-    fn a_question_that_makes_no_sense_is_refused() {
-        let parse = |method, url, lines: &[&str]| Asked::parse(method, url, lines.iter().copied()).map(drop);
-        assert!(matches!(parse("GE T", "/", &[]), Err(AskError::Method(_))));
-        assert!(matches!(parse("GET", "shop.example.com", &[]), Err(AskError::Url(_))));
-        assert!(matches!(parse("GET", "/a/../b", &[]), Err(AskError::Path { .. })));
-        assert!(matches!(parse("GET", "/", &["nonsense"]), Err(AskError::Header(_))));
-        assert_eq!(parse("GET", "/", &["a: b"; 101]), Err(AskError::TooManyHeaders));
-    }
-}
+mod tests;

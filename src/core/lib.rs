@@ -24,7 +24,6 @@ pub mod snapshot;
 pub mod override_token;
 pub mod split;
 pub mod decide;
-pub mod explain;
 pub mod reload;
 pub mod schema;
 pub mod observation;
@@ -33,6 +32,7 @@ pub mod shadow;
 pub mod json;
 pub mod compare;
 pub mod redact;
+pub mod explain;
 
 #[cfg(any(test, feature = "fixture"))]
 #[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]

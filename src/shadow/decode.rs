@@ -198,4 +198,24 @@ mod tests {
         let Decoded::Beginning(bytes) = decode(&cut, 1 << 20) else { panic!("a beginning") };
         assert!(!bytes.is_empty() && plain.starts_with(&bytes));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_a_decoder(
+            body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+            coding in "(gzip|br|zstd)",
+            at in 0usize..300,
+        ) {
+            let _ = decode(&answer(&coding, body.clone()), 1_000);
+            // Sound up to one byte.
+            let mut coded = match coding.as_str() {
+                "gzip" => gzip(&body),
+                "br" => brotli(&body),
+                _ => zstd(&body),
+            };
+            let at = at % coded.len();
+            coded[at] ^= 0x55;
+            let _ = decode(&answer(&coding, coded), 1_000);
+        }
+    }
 }

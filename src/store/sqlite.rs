@@ -1,19 +1,20 @@
 //! The tables and the statements: everything that knows it is SQLite.
 
+mod rows;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
 use strangler_core::name::RouteName;
-use strangler_core::runtime::{Kill, Move, MoveKind, Note};
-use strangler_core::weight::Weight;
+use strangler_core::runtime::{Kill, Move};
 
+use crate::store::sqlite::rows::{audit_of, divergence_of, insert, kill_of, move_of, signed};
 use crate::store::{AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredDivergence, now_unix_ms};
 
 /// One entry per version; `user_version` says how many a file has seen. Never edit one that has shipped: add another.
@@ -83,13 +84,19 @@ impl DatabaseError {
         let mut text = self.to_string();
         let mut next = std::error::Error::source(self);
         while let Some(cause) = next {
-            text = format!("{text}: {cause}");
+            // The driver's errors say their cause themselves.
+            let cause_text = cause.to_string();
+            if !text.ends_with(&cause_text) {
+                text = format!("{text}: {cause_text}");
+            }
             next = cause.source();
         }
         text
     }
 }
 
+/// Moves and kills as they are stored.
+type State = (Vec<(RouteName, Move)>, Vec<Kill>);
 type Result<T> = std::result::Result<T, DatabaseError>;
 
 fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> DatabaseError {
@@ -107,6 +114,8 @@ pub(super) struct Opened {
     pub(super) why: Option<String>,
     /// Why the state of before could not be read; `None`: it was, or there was none.
     pub(super) lost: Option<String>,
+    /// Whether all that the file holds was read, so that it may be written over once it can be.
+    pub(super) is_known: bool,
     pub(super) moves: Vec<(RouteName, Move)>,
     pub(super) kills: Vec<Kill>,
 }
@@ -131,10 +140,10 @@ pub(super) async fn open(state_dir: &Path, path: &Path) -> Opened {
     };
     let why = format!("{}: {}", path.display(), error.chain());
     let mut opened = match read_only(path).await {
-        Ok((moves, kills)) => Opened { database: None, why: None, lost, moves, kills },
+        Ok((moves, kills)) => Opened { database: None, why: None, lost, is_known: true, moves, kills },
         Err(unreadable) => {
             let lost = lost.or_else(|| existed.then(|| unreadable.chain()));
-            Opened { database: None, why: None, lost, moves: Vec::new(), kills: Vec::new() }
+            Opened { database: None, why: None, lost, is_known: false, moves: Vec::new(), kills: Vec::new() }
         }
     };
     opened.database = Database::in_memory().await.ok();
@@ -152,7 +161,7 @@ async fn open_file(state_dir: &Path, path: &Path) -> Result<Opened> {
         return Err(DatabaseError::Io { doing: "write to it", source: io::Error::other(error.chain()) });
     }
     let why = why.map(|error| format!("{}: {}", path.display(), error.chain()));
-    Ok(Opened { database: Some(database), why, lost: None, moves, kills })
+    Ok(Opened { database: Some(database), why, lost: None, is_known: true, moves, kills })
 }
 
 /// Only the owner may read what is stored: the directory is made 0700, the file 0600 before SQLite sees it (its `-wal` follows suit).
@@ -194,15 +203,18 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// The state in a file that cannot be written. A file whose log still holds changes is not read without them.
-async fn read_only(path: &Path) -> Result<(Vec<(RouteName, Move)>, Vec<Kill>)> {
+async fn read_only(path: &Path) -> Result<State> {
     let has_log = fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0);
     let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(2));
-    let plain = options.clone().connect().await;
-    let connection = match plain {
-        Err(_) if !has_log => options.immutable(true).connect().await,
+    match load_with(options.clone()).await {
+        // Without room for its index of the log SQLite reads nothing; where there is no log it needs none.
+        Err(_) if !has_log => load_with(options.immutable(true)).await,
         other => other,
-    };
-    let connection = connection.map_err(sql_error("open it for reading"))?;
+    }
+}
+
+async fn load_with(options: SqliteConnectOptions) -> Result<State> {
+    let connection = options.connect().await.map_err(sql_error("open it for reading"))?;
     Database { connection, inode: None }.load().await
 }
 
@@ -284,7 +296,7 @@ impl Database {
             .map_err(sql_error("write to it"))
     }
 
-    async fn load(&mut self) -> Result<(Vec<(RouteName, Move)>, Vec<Kill>)> {
+    async fn load(&mut self) -> Result<State> {
         let moves = sqlx::query("SELECT route, weight, file_weight, kind, who, at_unix_ms, reason FROM moves")
             .fetch_all(&mut self.connection)
             .await
@@ -319,6 +331,7 @@ impl Database {
     /// A batch of divergences in one transaction; of each signature only the newest stay.
     pub(super) async fn save_divergences(&mut self, batch: &[(StoredDivergence, Keep)]) -> Result<()> {
         const DOING: &str = "save divergences";
+        let mut signatures = BTreeMap::new();
         let mut transaction = self.connection.begin().await.map_err(sql_error(DOING))?;
         for (one, keep) in batch {
             let age_ms = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
@@ -336,13 +349,16 @@ impl Database {
             .execute(&mut *transaction)
             .await
             .map_err(sql_error(DOING))?;
+            signatures.insert((&one.route, &one.signature), keep.per_signature);
+        }
+        for ((route, signature), per_signature) in signatures {
             sqlx::query(
                 "DELETE FROM divergences WHERE id IN (SELECT id FROM divergences WHERE route = ?1 AND signature = ?2
                  ORDER BY at_unix_ms DESC, id DESC LIMIT -1 OFFSET ?3)",
             )
-            .bind(&one.route)
-            .bind(&one.signature)
-            .bind(i64::from(keep.per_signature))
+            .bind(route)
+            .bind(signature)
+            .bind(i64::from(per_signature))
             .execute(&mut *transaction)
             .await
             .map_err(sql_error(DOING))?;
@@ -429,124 +445,4 @@ impl Database {
     pub(super) async fn close(self) {
         let _ = self.connection.close().await;
     }
-}
-
-async fn insert(
-    connection: &mut SqliteConnection,
-    changes: &[Change],
-    audit: &[AuditEntry],
-) -> std::result::Result<(), sqlx::Error> {
-    for change in changes {
-        save_change(connection, change).await?;
-    }
-    for entry in audit {
-        sqlx::query(
-            "INSERT INTO audit (at_unix_ms, who, what, route, before, after, reason, accepted)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )
-        .bind(signed(entry.at_unix_ms))
-        .bind(&entry.who)
-        .bind(&entry.what)
-        .bind(&entry.route)
-        .bind(&entry.from)
-        .bind(&entry.to)
-        .bind(&entry.reason)
-        .bind(entry.accepted)
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
-}
-
-async fn save_change(connection: &mut SqliteConnection, change: &Change) -> std::result::Result<(), sqlx::Error> {
-    let query = match change {
-        Change::Move(route, None) => sqlx::query("DELETE FROM moves WHERE route = ?1").bind(route.as_str().to_owned()),
-        Change::Move(route, Some(moved)) => {
-            let sql = "INSERT OR REPLACE INTO moves (route, weight, file_weight, kind, who, at_unix_ms, reason)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            sqlx::query(sql)
-                .bind(route.as_str().to_owned())
-                .bind(moved.weight.basis_points())
-                .bind(moved.file_weight.basis_points())
-                .bind(moved.kind.as_str())
-                .bind(moved.note.by().to_owned())
-                .bind(signed(moved.note.at_unix_ms()))
-                .bind(moved.note.reason().to_owned())
-        }
-        Change::Kill(scope, source, None) => sqlx::query("DELETE FROM kills WHERE scope = ?1 AND source = ?2")
-            .bind(scope.as_str().to_owned())
-            .bind(source.as_str()),
-        Change::Kill(scope, source, Some(kill)) => {
-            let sql = "INSERT OR REPLACE INTO kills (scope, source, accept_stale, who, at_unix_ms, reason)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            sqlx::query(sql)
-                .bind(scope.as_str().to_owned())
-                .bind(source.as_str())
-                .bind(kill.accept_stale)
-                .bind(kill.note.by().to_owned())
-                .bind(signed(kill.note.at_unix_ms()))
-                .bind(kill.note.reason().to_owned())
-        }
-    };
-    query.execute(connection).await.map(drop)
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn text(row: &SqliteRow, column: &str) -> Option<String> {
-    row.try_get(column).ok()
-}
-
-fn number(row: &SqliteRow, column: &str) -> Option<u64> {
-    row.try_get::<i64, _>(column).ok().and_then(|number| u64::try_from(number).ok())
-}
-
-fn weight(row: &SqliteRow, column: &str) -> Option<Weight> {
-    Weight::from_basis_points(u16::try_from(number(row, column)?).ok()?)
-}
-
-fn note(row: &SqliteRow) -> Option<Note> {
-    Note::new(&text(row, "who")?, number(row, "at_unix_ms")?, &text(row, "reason")?).ok()
-}
-
-fn move_of(row: &SqliteRow) -> Option<(RouteName, Move)> {
-    let kind: MoveKind = text(row, "kind")?.parse().ok()?;
-    let moved =
-        Move { weight: weight(row, "weight")?, file_weight: weight(row, "file_weight")?, kind, note: note(row)? };
-    Some((text(row, "route")?.parse().ok()?, moved))
-}
-
-fn kill_of(row: &SqliteRow) -> Option<Kill> {
-    Some(Kill {
-        scope: text(row, "scope")?.parse().ok()?,
-        source: text(row, "source")?.parse().ok()?,
-        accept_stale: row.try_get("accept_stale").ok()?,
-        note: note(row)?,
-    })
-}
-
-fn divergence_of(row: &SqliteRow) -> Option<StoredDivergence> {
-    Some(StoredDivergence {
-        id: text(row, "id")?,
-        at_unix_ms: number(row, "at_unix_ms")?,
-        route: text(row, "route")?,
-        signature: text(row, "signature")?,
-        json: text(row, "json")?,
-    })
-}
-
-fn audit_of(row: &SqliteRow) -> Option<AuditEntry> {
-    Some(AuditEntry {
-        seq: number(row, "seq")?,
-        at_unix_ms: number(row, "at_unix_ms")?,
-        who: text(row, "who")?,
-        what: text(row, "what")?,
-        route: row.try_get("route").ok()?,
-        from: row.try_get("before").ok()?,
-        to: row.try_get("after").ok()?,
-        reason: text(row, "reason")?,
-        accepted: row.try_get("accepted").ok()?,
-    })
 }

@@ -146,6 +146,41 @@ async fn without_a_state_directory_all_is_kept_in_memory_and_said() {
 }
 
 #[tokio::test]
+async fn what_began_in_memory_moves_into_the_file_once_there_can_be_one() {
+    let dir = TempDir::new().unwrap();
+    let state_dir = dir.path().join("state");
+    std::fs::write(&state_dir, "in the way").unwrap();
+    let (store, _) = Store::open(&state_dir, limits()).await;
+    assert!(store.save(vec![kill("pay")], vec![audit("kill")]).await.is_err());
+    std::fs::remove_file(&state_dir).unwrap();
+    until(&store, |health| health.healthy).await;
+    store.close().await;
+    let (store, loaded) = Store::open(&state_dir, limits()).await;
+    assert_eq!(loaded.runtime.kills().count(), 1);
+    assert_eq!(store.audit(Listing { limit: 10, ..Listing::default() }).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_state_that_was_not_read_at_start_is_not_written_over() {
+    let dir = TempDir::new().unwrap();
+    let (other, _) = Store::open(&dir.path().join("other"), limits()).await;
+    other.save(vec![kill("cart")], vec![]).await.unwrap();
+    other.close().await;
+    let state_dir = dir.path().join("state");
+    std::fs::write(&state_dir, "in the way").unwrap();
+    let (store, _) = Store::open(&state_dir, limits()).await;
+    assert!(store.save(vec![kill("pay")], vec![]).await.is_err());
+    std::fs::remove_file(&state_dir).unwrap();
+    std::fs::rename(dir.path().join("other"), &state_dir).unwrap();
+    tokio::time::sleep(limits().probe_every * 5).await;
+    store.close().await;
+    let (store, loaded) = Store::open(&state_dir, limits()).await;
+    assert_eq!(loaded.runtime.kills().map(|kill| kill.scope.as_str()).collect::<Vec<_>>(), ["cart"]);
+    store.close().await;
+}
+
+#[tokio::test]
 async fn tables_of_a_newer_version_are_not_touched() {
     let dir = TempDir::new().unwrap();
     let (store, loaded) = Store::open(dir.path(), limits()).await;

@@ -49,8 +49,10 @@ pub(super) struct Record {
 
 pub(super) struct Writer {
     database: Option<Database>,
-    /// Whether it began with a file, to which it returns when it can.
+    /// Whether it works on the file, to which it returns when that fails; else in memory.
     is_file: bool,
+    /// Whether all that the file holds is known here.
+    is_known: bool,
     path: PathBuf,
     limits: StoreLimits,
     health: watch::Sender<StoreHealth>,
@@ -85,6 +87,7 @@ impl Writer {
         }
         Writer {
             is_file: opened.database.as_ref().is_some_and(Database::is_file),
+            is_known: opened.is_known,
             database: opened.database,
             path,
             limits,
@@ -138,8 +141,11 @@ impl Writer {
         let (changes, audit) = (self.all_changes(), Vec::from(std::mem::take(&mut self.pending_audit)));
         if let Some(database) = self.database.as_mut() {
             let is_needed = !self.is_file || !audit.is_empty();
-            if is_needed && let Err(error) = database.save_all(&changes, &audit).await {
-                self.fail(&error);
+            let saved = if is_needed { database.save_all(&changes, &audit).await } else { Ok(()) };
+            if let Err(error) = &saved {
+                self.fail(error);
+            }
+            if saved.is_err() || !self.is_file {
                 self.remember(audit);
             }
         }
@@ -245,6 +251,7 @@ impl Writer {
             return Ok(());
         }
         self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
+        self.remember(audit);
         Err(self.unhealthy())
     }
 
@@ -296,8 +303,7 @@ impl Writer {
     /// Finds out whether the file is there and can be written, and brings it up to date when it can again.
     async fn probe(&mut self) {
         if !self.is_file {
-            // What began in memory stays there: a file that appears later may hold another state, and only a start reads it.
-            return;
+            return self.leave_memory().await;
         }
         let is_there = self.database.as_ref().is_some_and(|database| database.is_still_at(&self.path));
         if !is_there {
@@ -307,6 +313,22 @@ impl Writer {
         if !self.health.borrow().healthy && self.recover().await.is_err_and(|error| error.is_corrupt()) {
             let _ = move_aside(&self.path);
             self.reopen().await;
+        }
+    }
+
+    /// What began in memory moves into the file once that can be written; but never over a state that was not read at start.
+    async fn leave_memory(&mut self) {
+        if !self.is_known && self.path.exists() {
+            return;
+        }
+        let state_dir = self.path.parent().map(Path::to_path_buf).unwrap_or_default();
+        if let Ok(database) = Database::reopen(&state_dir, &self.path).await {
+            // Divergences kept in memory end here; what was moved, and the audit, goes over.
+            (self.is_file, self.is_known) = (true, true);
+            if let Some(memory) = self.database.replace(database) {
+                memory.close().await;
+            }
+            let _ = self.recover().await;
         }
     }
 

@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use strangler_core::fixture::{route, table};
 use strangler_core::route::{Data, Route};
+use strangler_core::runtime::KillScope;
 use strangler_core::weight::Weight;
 use tempfile::TempDir;
 

@@ -259,6 +259,20 @@ fn documents() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
+    fn no_bodies_break_the_comparer_and_only_equal_ones_match(
+        left in r#"[\[\]{}:," 01ae.\-\\]{0,12}"#,
+        right in r#"[\[\]{}:," 01ae.\-\\]{0,12}"#,
+        is_json: bool,
+    ) {
+        let headers = if is_json { JSON } else { TEXT };
+        let result = answers(answer(200, headers, &left), answer(200, headers, &right)).result;
+        let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+        // The other reader takes the last of two members with one key, and floats for numbers; so it may call more alike than we do.
+        let may_match = left == right || (is_json && parsed(&left).is_some() && parsed(&right).is_some());
+        prop_assert!(result != ComparisonResult::Match || may_match);
+    }
+
+    #[test]
     fn a_document_equals_itself_and_only_itself(left in documents(), right in documents(), rule in "(/(a|b|\\*|\\*\\*|0)){1,3}") {
         let (one, other) = (left.to_string(), right.to_string());
         let spaced = serde_json::to_string_pretty(&left).expect("json");

@@ -226,6 +226,13 @@ impl Proxy {
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
     }
 
+    /// A counter's value.
+    pub(crate) async fn count(&self, sample: &str) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, whole and not negative")]
+        let count = self.metric(sample).await as u64;
+        count
+    }
+
     /// Waits until a sample is at least `least`.
     pub(crate) async fn wait_for_metric(&self, sample: &str, least: f64) {
         let until = Instant::now() + PATIENCE;

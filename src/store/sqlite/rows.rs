@@ -1,0 +1,129 @@
+//! Rows: how a value is written, and what is made of it when it is read.
+
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use strangler_core::name::RouteName;
+use strangler_core::runtime::{Kill, Move, MoveKind, Note};
+use strangler_core::weight::Weight;
+
+use crate::store::{AuditEntry, Change, StoredDivergence};
+
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    changes: &[Change],
+    audit: &[AuditEntry],
+) -> std::result::Result<(), sqlx::Error> {
+    for change in changes {
+        save_change(connection, change).await?;
+    }
+    for entry in audit {
+        sqlx::query(
+            "INSERT INTO audit (at_unix_ms, who, what, route, before, after, reason, accepted)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )
+        .bind(signed(entry.at_unix_ms))
+        .bind(&entry.who)
+        .bind(&entry.what)
+        .bind(&entry.route)
+        .bind(&entry.from)
+        .bind(&entry.to)
+        .bind(&entry.reason)
+        .bind(entry.accepted)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn save_change(connection: &mut SqliteConnection, change: &Change) -> std::result::Result<(), sqlx::Error> {
+    let query = match change {
+        Change::Move(route, None) => sqlx::query("DELETE FROM moves WHERE route = ?1").bind(route.as_str().to_owned()),
+        Change::Move(route, Some(moved)) => {
+            let sql = "INSERT OR REPLACE INTO moves (route, weight, file_weight, kind, who, at_unix_ms, reason)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            sqlx::query(sql)
+                .bind(route.as_str().to_owned())
+                .bind(moved.weight.basis_points())
+                .bind(moved.file_weight.basis_points())
+                .bind(moved.kind.as_str())
+                .bind(moved.note.by().to_owned())
+                .bind(signed(moved.note.at_unix_ms()))
+                .bind(moved.note.reason().to_owned())
+        }
+        Change::Kill(scope, source, None) => sqlx::query("DELETE FROM kills WHERE scope = ?1 AND source = ?2")
+            .bind(scope.as_str().to_owned())
+            .bind(source.as_str()),
+        Change::Kill(scope, source, Some(kill)) => {
+            let sql = "INSERT OR REPLACE INTO kills (scope, source, accept_stale, who, at_unix_ms, reason)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            sqlx::query(sql)
+                .bind(scope.as_str().to_owned())
+                .bind(source.as_str())
+                .bind(kill.accept_stale)
+                .bind(kill.note.by().to_owned())
+                .bind(signed(kill.note.at_unix_ms()))
+                .bind(kill.note.reason().to_owned())
+        }
+    };
+    query.execute(connection).await.map(drop)
+}
+
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn text(row: &SqliteRow, column: &str) -> Option<String> {
+    row.try_get(column).ok()
+}
+
+fn number(row: &SqliteRow, column: &str) -> Option<u64> {
+    row.try_get::<i64, _>(column).ok().and_then(|number| u64::try_from(number).ok())
+}
+
+fn weight(row: &SqliteRow, column: &str) -> Option<Weight> {
+    Weight::from_basis_points(u16::try_from(number(row, column)?).ok()?)
+}
+
+fn note(row: &SqliteRow) -> Option<Note> {
+    Note::new(&text(row, "who")?, number(row, "at_unix_ms")?, &text(row, "reason")?).ok()
+}
+
+pub(super) fn move_of(row: &SqliteRow) -> Option<(RouteName, Move)> {
+    let kind: MoveKind = text(row, "kind")?.parse().ok()?;
+    let moved =
+        Move { weight: weight(row, "weight")?, file_weight: weight(row, "file_weight")?, kind, note: note(row)? };
+    Some((text(row, "route")?.parse().ok()?, moved))
+}
+
+pub(super) fn kill_of(row: &SqliteRow) -> Option<Kill> {
+    Some(Kill {
+        scope: text(row, "scope")?.parse().ok()?,
+        source: text(row, "source")?.parse().ok()?,
+        accept_stale: row.try_get("accept_stale").ok()?,
+        note: note(row)?,
+    })
+}
+
+pub(super) fn divergence_of(row: &SqliteRow) -> Option<StoredDivergence> {
+    Some(StoredDivergence {
+        id: text(row, "id")?,
+        at_unix_ms: number(row, "at_unix_ms")?,
+        route: text(row, "route")?,
+        signature: text(row, "signature")?,
+        json: text(row, "json")?,
+    })
+}
+
+pub(super) fn audit_of(row: &SqliteRow) -> Option<AuditEntry> {
+    Some(AuditEntry {
+        seq: number(row, "seq")?,
+        at_unix_ms: number(row, "at_unix_ms")?,
+        who: text(row, "who")?,
+        what: text(row, "what")?,
+        route: row.try_get("route").ok()?,
+        from: row.try_get("before").ok()?,
+        to: row.try_get("after").ok()?,
+        reason: text(row, "reason")?,
+        accepted: row.try_get("accepted").ok()?,
+    })
+}
