@@ -74,27 +74,41 @@ fn demo(args: &Args) -> io::Result<()> {
         first.status,
         began.elapsed().as_secs_f64()
     ))?;
-    say(&format!(
-        "
-  shop       http://127.0.0.1:{PROXY}/shop        try: curl -i http://127.0.0.1:{PROXY}/api/v1/products
-  status     http://127.0.0.1:{ADMIN}/api/v1/status     or: target/demo/strangler status
-  metrics    http://127.0.0.1:{ADMIN}/metrics
-  bugs       curl -X PUT --data rounding http://127.0.0.1:{PRICING}/__bugs      then: target/demo/strangler divergences
-  routes     {} (edit it: it is read again at once)
-  logs       {}
-
-Ctrl-C stops all of it.
-
-",
-        args.routes.display(),
-        args.folder.join("logs").display()
-    ))?;
+    say(&directions(args, &env::current_exe()?.with_file_name("strangler")))?;
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let ended = live::watch(&mut crew, ADMIN, &stop, until);
     say("\nstopping ...")?;
     crew.stop(&stop);
     say(" stopped, nothing left running\n")?;
     ended
+}
+
+/// Where things are, and what to try.
+fn directions(args: &Args, strangler: &Path) -> String {
+    let (logs, state) = (args.folder.join("logs"), args.folder.join("state"));
+    let (routes, logs, state) = (args.routes.display(), logs.display(), state.display());
+    // As one would type it.
+    let here = env::current_dir().unwrap_or_default();
+    let strangler = strangler.strip_prefix(here).unwrap_or(strangler).display();
+    format!(
+        "
+  shop       http://127.0.0.1:{PROXY}/shop
+  status     http://127.0.0.1:{ADMIN}/api/v1/status
+  metrics    http://127.0.0.1:{ADMIN}/metrics
+  routes     {routes} (edit it: it is read again at once)
+  logs       {logs}
+
+In another terminal, in this folder:
+
+  export STRANGLER_STATE_DIR={state}
+  {strangler} status
+  curl -X PUT --data rounding http://127.0.0.1:{PRICING}/__bugs
+  {strangler} divergences cart-total
+
+Ctrl-C stops all of it.
+
+"
+    )
 }
 
 /// In the order in which they are started; they are stopped in the other.
