@@ -436,7 +436,7 @@ fn log_attempt(path: &Path, status: &ConfigStatus) {
             }
         }
         AttemptOutcome::Unchanged => {
-            tracing::info!(revision = %status.revision, "the routes file says what is in force")
+            tracing::info!(revision = %status.revision, "the routes file says what is in force");
         }
         AttemptOutcome::Refused | AttemptOutcome::RefusedRemoval => {
             tracing::error!(revision = %status.revision, "the routes file was refused; what was in force stays:\n{shown}");

@@ -136,7 +136,7 @@ mod tests {
                 assert!(!faults.is_empty());
                 assert_eq!(refused.as_deref(), Some(&b"version: 2"[..]));
             }
-            other => panic!("{other:?}"),
+            other @ (StartOutcome::Fresh(_) | StartOutcome::Refused { .. }) => panic!("{other:?}"),
         }
         assert!(matches!(start(&file, dir.path(), true), StartOutcome::Refused { .. }));
         fs::remove_file(&file).expect("removed");

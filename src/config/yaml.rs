@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
+use serde_saphyr::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 use strangler_core::fault::Fault;
 use strangler_core::tree::{self, Entry, Kind, Node, Span};
 
@@ -45,7 +45,7 @@ fn tree(bytes: &[u8]) -> Result<(Node, Vec<Fault>), Vec<Fault>> {
             Err(error) => Err(scan_fault(text, &error)),
         };
         if let Err(fault) = step {
-            builder.faults.push(fault);
+            builder.faults.push(*fault);
             return Err(builder.faults);
         }
     }
@@ -61,15 +61,18 @@ fn tree(bytes: &[u8]) -> Result<(Node, Vec<Fault>), Vec<Fault>> {
 fn not_utf8(bytes: &[u8], at: usize) -> Fault {
     let before = bytes.get(..at).unwrap_or_default();
     let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
-    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    let line = before.split(|b| *b == b'\n').count();
     let column = String::from_utf8_lossy(before.get(line_start..).unwrap_or_default()).chars().count() + 1;
     let span = Span { start: short(at), end: short(at + 1), line: short(line), column: short(column) };
     let byte = bytes.get(at).copied().unwrap_or_default();
     Fault::error(span, "", format!("the byte 0x{byte:02x} is not UTF-8")).with_help("save the file as UTF-8")
 }
 
-fn scan_fault(text: &str, error: &ScanError) -> Fault {
+fn scan_fault(text: &str, error: &ScanError) -> Box<Fault> {
     let span = place(*error.marker(), *error.marker());
+    if *error.kind() == ErrorKind::RecursionLimitExceeded {
+        return too_deep(span);
+    }
     let mut message = format!("not YAML: {}", error.kind());
     let is_cut = span.start as usize >= text.trim_end().len();
     let help = if is_cut {
@@ -78,7 +81,11 @@ fn scan_fault(text: &str, error: &ScanError) -> Fault {
     } else {
         None
     };
-    Fault::error(span, "", message).with_maybe_help(help)
+    Box::new(Fault::error(span, "", message).with_maybe_help(help))
+}
+
+fn too_deep(span: Span) -> Box<Fault> {
+    Box::new(Fault::error(span, "", format!("more than {DEPTH_MAX} levels deep")))
 }
 
 /// The parser counts lines from 1 and columns from 0.
@@ -97,25 +104,29 @@ fn short(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
+/// One step of the reading; a fault ends it.
+type Step<T = ()> = Result<T, Box<Fault>>;
+
 /// A collection that is still open.
-enum Open {
-    Seq {
-        items: Vec<Node>,
-        anchor: usize,
-        span: Span,
-        nodes: usize,
-        depth: usize,
-    },
-    Map {
-        entries: Vec<Entry>,
-        key: Option<(Box<str>, Span)>,
-        seen: Seen,
-        anchor: usize,
-        span: Span,
-        nodes: usize,
-        depth: usize,
-    },
+struct Open {
+    items: Items,
+    /// What aliases know it by; 0: none.
+    anchor: usize,
+    span: Span,
+    /// Keys and values in it, itself included.
+    nodes: usize,
+    /// Levels below it.
+    depth: usize,
 }
+
+enum Items {
+    Seq(Vec<Node>),
+    Map { entries: Vec<Entry>, key: Option<(Box<str>, Span)>, seen: Seen },
+}
+
+const KEY_IS_TEXT: &str = "a key is a text, not a list or a map";
+/// Most keys that are said to be there twice.
+const DUPLICATES_MAX: usize = 100;
 
 /// Keys of a map. Few are looked through; many are indexed.
 #[derive(Default)]
@@ -151,50 +162,36 @@ struct Builder {
 }
 
 impl Builder {
-    /// Takes one event. An error ends the reading; what can be told beside others is put among the faults.
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Fault> {
+    /// Takes one event. What can be told beside other faults is put among them.
+    fn take(&mut self, event: Event<'_>, span: Span) -> Step {
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(Fault::error(
-                        span,
-                        self.path(),
-                        "a second document begins here; the file is one document",
-                    ));
+                    return self.stop(span, "a second document begins here; the file is one document");
                 }
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let kind = scalar(&text, style, tag.as_deref(), span).map_err(|fault| self.at(fault))?;
+                let is_str = tag.as_deref().is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix() == "str");
+                if tag.is_some() && !is_str {
+                    return self.stop(span, "tags are not taken, but for `!!str`");
+                }
+                let is_plain = matches!(style, ScalarStyle::Plain) && !is_str;
+                let kind = if is_plain { tree::plain(&text) } else { Kind::String((*text).into()) };
+                self.count(1, span)?;
                 self.put(Node { kind, span }, anchor, 1, 0)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.no_tag(tag.as_deref(), "seq", span)?;
-                self.begin(Open::Seq { items: Vec::new(), anchor, span, nodes: 1, depth: 0 }, span)
+                let items = Items::Seq(Vec::new());
+                self.begin(Open { items, anchor, span, nodes: 1, depth: 0 }, tag.as_deref())
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.no_tag(tag.as_deref(), "map", span)?;
-                let entries = Vec::new();
-                let seen = Seen::default();
-                self.begin(Open::Map { entries, key: None, seen, anchor, span, nodes: 1, depth: 0 }, span)
+                let items = Items::Map { entries: Vec::new(), key: None, seen: Seen::default() };
+                self.begin(Open { items, anchor, span, nodes: 1, depth: 0 }, tag.as_deref())
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(span),
-            Event::Alias(id) => {
-                let Some((nodes, depth)) = self.anchors.get(&id).map(|anchored| (anchored.nodes, anchored.depth))
-                else {
-                    return Err(Fault::error(span, self.path(), "this alias stands inside of what it stands for"));
-                };
-                // Counted before it is copied: that is what makes a bomb harmless.
-                self.count(nodes, span)?;
-                if self.open.len() + depth > DEPTH_MAX {
-                    return Err(self.too_deep(span));
-                }
-                match self.anchors.get(&id).map(|anchored| anchored.node.clone()) {
-                    Some(node) => self.put_counted(node, 0, nodes, depth),
-                    None => Ok(()),
-                }
-            }
+            Event::Alias(id) => self.alias(id, span),
             Event::UnresolvedAlias(_)
             | Event::Anchor(..)
             | Event::Comment(..)
@@ -205,138 +202,125 @@ impl Builder {
         }
     }
 
-    fn at(&self, fault: Fault) -> Fault {
-        Fault { path: self.path(), ..fault }
+    /// An error where the reading stands.
+    fn stop<T>(&self, span: Span, message: impl Into<String>) -> Step<T> {
+        Err(Box::new(Fault::error(span, self.path(), message)))
     }
 
-    fn too_deep(&self, span: Span) -> Fault {
-        Fault::error(span, "", format!("more than {DEPTH_MAX} levels deep"))
-    }
-
-    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Fault> {
+    fn count(&mut self, nodes: usize, span: Span) -> Step {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > NODES_MAX {
-            let message = format!("more than {NODES_MAX} keys and values, with every alias written out");
-            return Err(Fault::error(span, self.path(), message));
+            return self.stop(span, format!("more than {NODES_MAX} keys and values, with every alias written out"));
         }
         Ok(())
     }
 
-    fn no_tag(&self, tag: Option<&Tag>, core: &str, span: Span) -> Result<(), Fault> {
-        if tag.is_none_or(|tag| tag.is_yaml_core_schema() && tag.suffix() == core) {
-            return Ok(());
+    fn begin(&mut self, open: Open, tag: Option<&Tag>) -> Step {
+        let core = match open.items {
+            Items::Seq(_) => "seq",
+            Items::Map { .. } => "map",
+        };
+        if tag.is_some_and(|tag| !tag.is_yaml_core_schema() || tag.suffix() != core) {
+            return self.stop(open.span, "tags are not taken");
         }
-        Err(Fault::error(span, self.path(), "tags are not taken"))
-    }
-
-    fn begin(&mut self, open: Open, span: Span) -> Result<(), Fault> {
-        self.count(1, span)?;
+        self.count(1, open.span)?;
         if self.open.len() >= DEPTH_MAX {
-            return Err(self.too_deep(span));
+            return Err(too_deep(open.span));
         }
-        if let Some(Open::Map { key: None, .. }) = self.open.last() {
-            return Err(Fault::error(span, self.path(), "a key is a text, not a list or a map")
-                .with_help("a text that begins with `{` or `[` is written in quotes"));
+        if self.awaits_key() {
+            let fault = Fault::error(open.span, self.path(), KEY_IS_TEXT);
+            return Err(Box::new(fault.with_help("a text that begins with `{` or `[` is written in quotes")));
         }
         self.open.push(open);
         Ok(())
     }
 
-    fn end(&mut self, end: Span) -> Result<(), Fault> {
-        let (kind, anchor, span, nodes, depth) = match self.open.pop() {
-            Some(Open::Seq { items, anchor, span, nodes, depth }) => (Kind::Seq(items), anchor, span, nodes, depth),
-            Some(Open::Map { entries, anchor, span, nodes, depth, .. }) => {
-                (Kind::Map(entries), anchor, span, nodes, depth)
-            }
-            None => return Ok(()),
+    fn end(&mut self, end: Span) -> Step {
+        let Some(Open { items, anchor, span, nodes, depth }) = self.open.pop() else { return Ok(()) };
+        let kind = match items {
+            Items::Seq(items) => Kind::Seq(items),
+            Items::Map { entries, .. } => Kind::Map(entries),
         };
         let node = Node { kind, span: Span { end: end.end.max(span.start), ..span } };
-        self.put_counted(node, anchor, nodes, depth + 1)
+        self.put(node, anchor, nodes, depth + 1)
     }
 
-    fn put(&mut self, node: Node, anchor: usize, nodes: usize, depth: usize) -> Result<(), Fault> {
-        self.count(nodes, node.span)?;
-        self.put_counted(node, anchor, nodes, depth)
+    fn alias(&mut self, id: usize, span: Span) -> Step {
+        let Some((nodes, depth)) = self.anchors.get(&id).map(|anchored| (anchored.nodes, anchored.depth)) else {
+            return self.stop(span, "this alias stands inside of what it stands for");
+        };
+        // Counted before it is copied: that is what makes a bomb harmless.
+        self.count(nodes, span)?;
+        if self.open.len() + depth > DEPTH_MAX {
+            return Err(too_deep(span));
+        }
+        let node = self.anchors.get(&id).map(|anchored| anchored.node.clone());
+        node.map_or(Ok(()), |node| self.put(node, 0, nodes, depth))
     }
 
-    fn put_counted(&mut self, node: Node, anchor: usize, count: usize, deep: usize) -> Result<(), Fault> {
+    /// Puts a node, which has been counted, where the reading stands.
+    fn put(&mut self, node: Node, anchor: usize, count: usize, deep: usize) -> Step {
         if anchor > 0 {
-            self.anchors.insert(anchor, Anchored { node: node.clone(), nodes: count, depth: deep });
             // What is kept for aliases is a copy, and counts.
             self.count(count, node.span)?;
+            self.anchors.insert(anchor, Anchored { node: node.clone(), nodes: count, depth: deep });
         }
-        match self.open.last_mut() {
-            None => self.root = Some(node),
-            Some(Open::Seq { items, nodes, depth, .. }) => {
-                items.push(node);
-                *nodes += count;
-                *depth = deep.max(*depth);
-            }
-            Some(Open::Map { entries, key, seen, nodes, depth, .. }) => {
-                *nodes += count;
-                *depth = deep.max(*depth);
-                match key.take() {
-                    Some((key, key_span)) => entries.push(Entry { key, key_span, value: node }),
-                    None => {
-                        let text = match node.kind {
-                            Kind::Seq(_) | Kind::Map(_) => {
-                                return Err(Fault::error(
-                                    node.span,
-                                    self.path(),
-                                    "a key is a text, not a list or a map",
-                                ));
-                            }
-                            Kind::Null => "".into(),
-                            Kind::Bool { text, .. } | Kind::Number(text) | Kind::String(text) => text,
-                        };
-                        if !seen.is_new(&text, entries) {
-                            let first = entries.iter().find(|entry| entry.key == text).map(|entry| entry.key_span);
-                            let message = format!("the key `{text}` is there twice");
-                            let fault = Fault::error(node.span, "", message)
-                                .with_also(first.unwrap_or_default(), "the first one");
-                            *key = Some((text, node.span));
-                            let path = self.path();
-                            // One file of duplicates is one mistake.
-                            if self.faults.len() < 100 {
-                                self.faults.push(Fault { path, ..fault });
-                            }
-                            return Ok(());
-                        }
-                        *key = Some((text, node.span));
-                    }
+        let is_collection = matches!(node.kind, Kind::Seq(_) | Kind::Map(_));
+        if is_collection && self.awaits_key() {
+            return self.stop(node.span, KEY_IS_TEXT);
+        }
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        open.nodes += count;
+        open.depth = deep.max(open.depth);
+        match &mut open.items {
+            Items::Seq(items) => items.push(node),
+            Items::Map { entries, key, seen } => {
+                if let Some((key, key_span)) = key.take() {
+                    entries.push(Entry { key, key_span, value: node });
+                    return Ok(());
+                }
+                let text: Box<str> = node.text().unwrap_or_default().into();
+                if seen.is_new(&text, entries) {
+                    *key = Some((text, node.span));
+                    return Ok(());
+                }
+                let first = entries.iter().find(|entry| entry.key == text).map(|entry| entry.key_span);
+                let message = format!("the key `{text}` is there twice");
+                *key = Some((text, node.span));
+                // A file of duplicates is one mistake.
+                if self.faults.len() < DUPLICATES_MAX {
+                    let fault = Fault::error(node.span, self.path(), message);
+                    self.faults.push(fault.with_also(first.unwrap_or_default(), "the first one"));
                 }
             }
         }
         Ok(())
+    }
+
+    fn awaits_key(&self) -> bool {
+        matches!(self.open.last(), Some(Open { items: Items::Map { key: None, .. }, .. }))
     }
 
     /// Where the reading stands, as in `routes[3].weight`.
     fn path(&self) -> String {
         let mut out = String::new();
         for open in &self.open {
-            match open {
-                Open::Seq { items, .. } => {
+            match &open.items {
+                Items::Seq(items) => {
                     let _ = write!(out, "[{}]", items.len());
                 }
-                Open::Map { key: Some((key, _)), .. } => {
+                Items::Map { key: Some((key, _)), .. } => {
                     if !out.is_empty() {
                         out.push('.');
                     }
                     out.push_str(key);
                 }
-                Open::Map { key: None, .. } => {}
+                Items::Map { key: None, .. } => {}
             }
         }
         out
-    }
-}
-
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Result<Kind, Fault> {
-    let plain = matches!(style, ScalarStyle::Plain);
-    match tag {
-        None if plain => Ok(tree::plain(text)),
-        None => Ok(Kind::String(text.into())),
-        Some(tag) if tag.is_yaml_core_schema() && tag.suffix() == "str" => Ok(Kind::String(text.into())),
-        Some(_) => Err(Fault::error(span, "", "tags are not taken, but for `!!str`")),
     }
 }

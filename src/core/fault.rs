@@ -121,7 +121,7 @@ impl Faults {
 
     /// All of them in the order of the file, and a last one that counts what was left out.
     pub fn into_sorted(mut self) -> Vec<Fault> {
-        self.kept.sort_by(|a, b| (a.span, a.severity).cmp(&(b.span, b.severity)));
+        self.kept.sort_by_key(|fault| (fault.span, fault.severity));
         self.kept.dedup();
         if self.left_out > 0 {
             let severity = if self.errors > 0 { Severity::Error } else { Severity::Warning };
@@ -149,6 +149,29 @@ pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// "did you mean `x`?", if one of `known` is near.
 pub fn did_you_mean<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     nearest(text, known).map(|known| format!("did you mean `{known}`?"))
+}
+
+/// "did you mean" among names that people gave, of which there may be many: a bound on the searches and on each of them, since a
+/// file with thousands of unknown names has one mistake and must not take minutes.
+#[derive(Clone, Debug)]
+pub struct Hints {
+    left: usize,
+}
+
+impl Default for Hints {
+    fn default() -> Hints {
+        Hints { left: 50 }
+    }
+}
+
+impl Hints {
+    const SEARCHED_MAX: usize = 2_000;
+
+    /// As [`did_you_mean`], as long as there are searches left.
+    pub fn did_you_mean<'a>(&mut self, text: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+        self.left = self.left.checked_sub(1)?;
+        did_you_mean(text, known.take(Hints::SEARCHED_MAX))
+    }
 }
 
 /// Letters to add, drop, change or swap with their neighbour (optimal string alignment); more than `most` is only said to be more.

@@ -62,7 +62,9 @@ impl RawConfig {
     /// Reads a document. Whatever is wrong stands among the faults afterwards, beside what the reader of the text has `found`.
     pub fn read(root: &Node, found: Vec<Fault>) -> RawConfig {
         let mut reader = Reader::default();
-        found.into_iter().for_each(|fault| reader.faults.push(fault));
+        for fault in found {
+            reader.faults.push(fault);
+        }
         let mut raw = config(&mut reader, root).unwrap_or_default();
         raw.faults = reader.faults;
         raw

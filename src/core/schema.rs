@@ -69,20 +69,23 @@ fn key(key: &'static Key, defs: &mut Defs) -> Value {
 /// The default as a value, where it is one.
 fn default_of(key: &Key) -> Option<Value> {
     let (Takes::Required(shape) | Takes::Optional(shape)) = &key.takes else { return None };
-    let list = key.default.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    match shape {
-        _ if key.default.is_empty() => None,
-        Shape::Count(..) => key.default.parse::<u64>().ok().map(|number| json!(number)),
-        Shape::List(_) => list.map(|list| json!(list.split(", ").filter(|item| !item.is_empty()).collect::<Vec<_>>())),
-        Shape::Duration | Shape::Size | Shape::Weight | Shape::OneOf(_) => Some(json!(key.default)),
-        Shape::Any(_) if matches!(key.default, "true" | "false") => Some(json!(key.default == "true")),
-        Shape::Any(forms)
-            if forms.iter().any(|form| matches!(form, Shape::OneOf(words) if words.contains(&key.default))) =>
-        {
-            Some(json!(key.default))
-        }
-        _ => None,
+    if key.default.is_empty() {
+        return None;
     }
+    if let Shape::Count(..) = shape {
+        return key.default.parse::<u64>().ok().map(|number| json!(number));
+    }
+    if let Shape::List(_) = shape {
+        let list = key.default.strip_prefix('[')?.strip_suffix(']')?;
+        return Some(json!(list.split(", ").filter(|item| !item.is_empty()).collect::<Vec<_>>()));
+    }
+    if let Shape::Any(forms) = shape {
+        let is_word = forms.iter().any(|form| matches!(form, Shape::OneOf(words) if words.contains(&key.default)));
+        let is_bool = matches!(key.default, "true" | "false");
+        return (is_word || is_bool).then(|| if is_bool { json!(key.default == "true") } else { json!(key.default) });
+    }
+    let is_text = matches!(shape, Shape::Duration | Shape::Size | Shape::Weight | Shape::OneOf(_));
+    is_text.then(|| json!(key.default))
 }
 
 /// Words; numbers and truth values may be written without quotes, and then are what YAML says they are.
@@ -171,11 +174,12 @@ mod tests {
     }
 
     fn inner(shape: &'static Shape, blocks: &mut Vec<&'static Block>) {
-        match shape {
-            Shape::Block(block) => blocks.push(block),
-            Shape::List(shape) | Shape::MapOf(shape) => inner(shape, blocks),
-            Shape::Any(shapes) => shapes.iter().for_each(|shape| inner(shape, blocks)),
-            _ => {}
+        if let Shape::Block(block) = shape {
+            blocks.push(block);
+        } else if let Shape::List(shape) | Shape::MapOf(shape) = shape {
+            inner(shape, blocks);
+        } else if let Shape::Any(shapes) = shape {
+            shapes.iter().for_each(|shape| inner(shape, blocks));
         }
     }
 }

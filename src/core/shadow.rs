@@ -70,6 +70,8 @@ pub enum Refusal {
     BodyTooLarge,
     /// The caller is not in the sample.
     NotSampled,
+    /// The data lives on one side (`locate`): the other one can only say that it has not got it.
+    Located,
 }
 
 impl Refusal {
@@ -85,6 +87,7 @@ impl Refusal {
             Refusal::Upgrade => "upgrade",
             Refusal::BodyTooLarge => "body_too_large",
             Refusal::NotSampled => "not_sampled",
+            Refusal::Located => "located",
         }
     }
 
@@ -99,6 +102,9 @@ pub fn plan_shadow(route: &Route, asked: &Asked<'_>) -> Result<ShadowPlan, Refus
     let policy = route.shadow.as_ref().ok_or(Refusal::Off)?;
     if asked.is_marked {
         return Err(Refusal::Marked);
+    }
+    if route.locate.is_some() {
+        return Err(Refusal::Located);
     }
     if asked.is_forced {
         return Err(Refusal::Forced);

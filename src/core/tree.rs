@@ -64,9 +64,8 @@ impl Node {
     pub fn describe(&self) -> String {
         match &self.kind {
             Kind::Null => "nothing".to_owned(),
-            Kind::Bool { text, .. } | Kind::Number(text) => format!("`{text}`"),
             Kind::String(text) if text.len() > 60 => "a text".to_owned(),
-            Kind::String(text) => format!("`{text}`"),
+            Kind::Bool { text, .. } | Kind::Number(text) | Kind::String(text) => format!("`{text}`"),
             Kind::Seq(_) => "a list".to_owned(),
             Kind::Map(_) => "a map".to_owned(),
         }

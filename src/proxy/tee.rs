@@ -65,6 +65,13 @@ impl BodyTee {
         if self.is_truncated {
             return;
         }
+        if self.tee.to.is_closed() {
+            // The shadow has given the copy up: nothing is kept for nobody.
+            self.pieces.clear();
+            self.held = Held::default();
+            self.is_truncated = true;
+            return;
+        }
         if self.kept + bytes > self.tee.kept_max || !self.held.grow(bytes) {
             self.is_truncated = true;
             return;

@@ -68,7 +68,7 @@ pub fn load_or_make(path: &Path) -> Result<(Keys, Option<io::Error>), KeysError>
     });
     match read {
         Ok(text) => Ok((parse(&text, path)?, None)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             let keys = Keys { signing: vec![SigningKey { id: "k1".into(), secret: draw()? }], redaction: draw()? };
             Ok((keys.clone(), write(path, &keys).err()))
         }

@@ -254,7 +254,7 @@ impl Metrics {
             self.requests.with_label_values(&[name, side, "200"]);
             self.requests.with_label_values(&[name, side, "500"]);
         }
-        for outcome in ["sent", "dropped", "refused_unsafe", "timeout", "error"] {
+        for outcome in ["sent", "dropped", "refused_unsafe", "timeout", "error", "cancelled"] {
             self.shadow.with_label_values(&[name, outcome]);
         }
         for result in ["match", "mismatch", "noise", "expected", "failed", "not_comparable"] {

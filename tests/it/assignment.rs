@@ -8,9 +8,10 @@ use strangler_core::split::{Bucket, choose_side};
 
 use crate::support::backend::Backend;
 use crate::support::load::Client;
-use crate::support::proxy::{PATIENCE, Plan, Proxy};
+use crate::support::proxy::{PATIENCE, Plan, Proxy, strangler};
 
 const USERS: usize = 2_000;
+const WORKERS: usize = 8;
 
 /// `SHARE_REQUESTS=100000` asks for more than the usual ten a user.
 fn requests() -> usize {
@@ -29,7 +30,6 @@ fn routes(legacy: &Backend, extracted: &Backend, weight: &str) -> String {
 /// Asks for every user in turn until `requests` are done; answers each user's side, and panics when one changes it.
 async fn sides(proxy: &Proxy, requests: usize) -> BTreeMap<usize, Side> {
     let mut workers = Vec::new();
-    const WORKERS: usize = 8;
     for worker in 0..WORKERS {
         let address = proxy.address;
         workers.push(tokio::spawn(async move {
@@ -68,7 +68,7 @@ async fn shares_are_exact_sticky_monotone_and_the_same_on_two_proxies() {
     let at_10 = sides(&one, USERS).await;
 
     let on_extracted = at_5.values().filter(|side| **side == Side::Extracted).count();
-    println!("{} requests of {USERS} users at 5 %: {on_extracted} users on extracted", requests());
+    eprintln!("{} requests of {USERS} users at 5 %: {on_extracted} users on extracted", requests());
     assert!((70..=130).contains(&on_extracted), "{on_extracted} of {USERS} users at 5 %");
     assert_eq!(at_5, elsewhere);
     let sent_back = at_5.iter().filter(|(user, side)| **side == Side::Extracted && at_10[user] == Side::Legacy).count();
@@ -107,7 +107,7 @@ async fn a_signed_override_is_obeyed_and_anything_else_is_not() {
         .start()
         .await;
     let token = |route: &str| {
-        let mut command = crate::support::proxy::strangler();
+        let mut command = strangler();
         command.args([
             "override-token",
             "--host",
@@ -129,7 +129,7 @@ async fn a_signed_override_is_obeyed_and_anything_else_is_not() {
 
     assert_eq!((good.body.as_str(), others.body.as_str(), plain.body.as_str()), ("extracted", "legacy", "legacy"));
     assert!(!extracted.seen()[0].headers.contains_key("strangler-side"));
-    assert_eq!(proxy.metric(r#"strangler_decisions_total{reason="forced",route="r",side="extracted"}"#).await, 1.0);
+    assert_eq!(proxy.count(r#"strangler_decisions_total{reason="forced",route="r",side="extracted"}"#).await, 1);
 }
 
 #[tokio::test]

@@ -21,8 +21,8 @@ async fn what_no_route_covers_falls_through_to_the_monolith() {
     assert_eq!(extracted.seen()[0].target, "/orders/7?x=1");
     assert_eq!((other.status, other.body.as_str()), (200, "from the monolith"));
     assert_eq!(legacy.seen()[0].target, "/carts//7/");
-    assert_eq!(proxy.metric(r#"strangler_requests_total{code="200",route="fall-through",side="legacy"}"#).await, 1.0);
-    assert_eq!(proxy.metric(r#"strangler_requests_total{code="200",route="orders",side="extracted"}"#).await, 1.0);
+    assert_eq!(proxy.count(r#"strangler_requests_total{code="200",route="fall-through",side="legacy"}"#).await, 1);
+    assert_eq!(proxy.count(r#"strangler_requests_total{code="200",route="orders",side="extracted"}"#).await, 1);
 }
 
 #[tokio::test]

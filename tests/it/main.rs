@@ -1,8 +1,13 @@
 //! One binary for all integration tests: it links once.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod assignment;
 mod config;
 mod fallback;
+mod faults;
 mod forwarding;
+mod reload;
+mod shadow;
 mod support;
 mod tidy;

@@ -264,9 +264,9 @@ impl Bench {
                 let arm = (turn + round) % ARMS.len();
                 progress(&format!("shadow-hang: round {} of {}", round + 1, self.args.hang_rounds));
                 let (_proxy, front) = self.start(*peer, program, ARMS[arm])?;
+                let copied_before = self.count(2)?;
                 let load = Scenario::ShadowHang.load();
                 self.load(front, &[load, &["--seconds", "0.7"]].concat())?;
-                let copied_before = self.count(2)?;
                 let report = self.load(front, &[load, &["--seconds", &seconds]].concat())?;
                 copies += if ARMS[arm] == Job::Hanging { self.count(2)? - copied_before } else { 0 };
                 errors += report.errors;

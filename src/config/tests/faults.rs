@@ -1,5 +1,7 @@
 //! What is refused, where, and in which words.
 
+use std::fmt::Write as _;
+
 use super::*;
 
 /// A routes file with one route that has `keys` beside its name, match and service.
@@ -87,9 +89,11 @@ fn a_tie_names_both_routes_and_both_places() {
 fn many_routes_on_one_path_that_differ_in_a_header_do_not_tie() {
     let mut text = String::from("version: 1\nlegacy: http://127.0.0.1:1\nroutes:\n");
     for tenant in 0..300 {
-        text.push_str(&format!(
-            "  - {{name: t{tenant}, match: {{path: /a, methods: [GET, PUT], headers: {{x-tenant: t{tenant}}}}}, extracted: http://127.0.0.1:2}}\n"
-        ));
+        writeln!(
+            text,
+            "  - {{name: t{tenant}, match: {{path: /a, methods: [GET, PUT], headers: {{x-tenant: t{tenant}}}}}, extracted: http://127.0.0.1:2}}"
+        )
+        .expect("memory");
     }
     assert_eq!(said(text.as_bytes()), [""; 0]);
     text.push_str("  - {name: twice, match: {path: /a, methods: [PUT], headers: {X-Tenant: t7}}, extracted: http://127.0.0.1:2}\n");
@@ -235,13 +239,13 @@ fn an_alias_bomb_is_refused_before_it_goes_off() {
     for level in 1..12 {
         let below = format!("*x{}", level - 1);
         let all = [below.as_str(); 10].join(", ");
-        bomb.push_str(&format!("x{level}: &x{level} [{all}]\n"));
+        writeln!(bomb, "x{level}: &x{level} [{all}]").expect("memory");
     }
     refused(bomb, "8:");
     // A tower of single aliases is no bomb, and is too deep.
     let mut tower = String::from("version: 1\nx0: &x0 [a]\n");
     for level in 1..80 {
-        tower.push_str(&format!("x{level}: &x{level} [*x{}]\n", level - 1));
+        writeln!(tower, "x{level}: &x{level} [*x{}]", level - 1).expect("memory");
     }
     let said = said(tower.as_bytes());
     assert!(said[0].contains("more than 64 levels deep"), "{:?}", said[0]);

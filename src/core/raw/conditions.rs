@@ -44,15 +44,13 @@ pub(in crate::raw) fn conditions<'a>(reader: &mut Reader<'a>, node: &'a Node) ->
 
 fn from_map<'a>(reader: &mut Reader<'a>, node: &'a Node, fields: &Fields<'a>) -> Option<Conditions> {
     let host = reader.key(fields, "host", host);
-    let path = reader.key(fields, "path", |reader, node| match &node.kind {
-        Kind::Map(_) => {
+    let path = reader.key(fields, "path", |reader, node| {
+        if matches!(node.kind, Kind::Map(_)) {
             let fields = reader.fields(node, &keys::PATH_REGEX)?;
-            reader.key(&fields, "regex", regex).map(|regex| regex.value)
+            return reader.key(&fields, "regex", regex).map(|regex| regex.value);
         }
-        _ => {
-            let text = reader.text(node, "a path, as in `/carts/{cart_id}`")?;
-            template(reader, node, text)
-        }
+        let text = reader.text(node, "a path, as in `/carts/{cart_id}`")?;
+        template(reader, node, text)
     });
     let expression = reader.key(fields, "regex", regex);
     let methods = reader.key(fields, "methods", |reader, node| {
@@ -176,7 +174,9 @@ fn text_condition<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<TextCon
     let expression = reader.key(&fields, "regex", |reader, node| {
         let text = reader.text(node, "an expression")?;
         let built = regex::bytes::RegexBuilder::new(text).size_limit(256 << 10).build();
-        let said = |error: regex::Error| error.to_string().lines().last().unwrap_or_default().to_owned();
+        let said = |error: regex::Error| {
+            error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        };
         built.map_err(|error| reader.fault(node.span, format!("`{text}`: {}", said(error)))).ok()
     });
     let present = reader.key(&fields, "present", Reader::bool);

@@ -1,10 +1,10 @@
 //! From what was written to what holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fault::{Fault, Faults, did_you_mean};
+use crate::fault::{Fault, Faults, Hints, did_you_mean};
 use crate::limits::JOURNEYS_MAX;
 use crate::matching::Matcher;
 use crate::name::{JourneyName, RouteName};
@@ -19,8 +19,6 @@ use crate::weight::Weight;
 const DEADLINE: Duration = Duration::from_mins(1);
 /// Largest request body when nothing is written.
 const BODY_BYTES: u64 = 10 << 20;
-/// Names offered by "did you mean": beyond so many the search would cost more than it helps.
-const NAMES_SEARCHED_MAX: usize = 2_000;
 
 /// Where things were written, for what is found wrong between them.
 pub(super) struct Places {
@@ -46,9 +44,9 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
         journeys: raw.journeys.iter().map(|journey| (journey.name.value.clone(), journey.name.span)).collect(),
     };
     let stand_in = legacy.clone().or_else(|| upstreams.any());
-    let journey_names: BTreeSet<&str> = raw.journeys.iter().map(|journey| journey.name.value.as_str()).collect();
+    let mut hints = Hints::default();
     for raw_route in &raw.routes {
-        let journey = journey_of(raw_route, &journeys, &journey_names, &mut faults);
+        let journey = journey_of(raw_route, &journeys, &mut hints, &mut faults);
         let extracted = raw_route.extracted.as_ref().and_then(|target| {
             upstreams.resolve(target, &format!("routes[{}].extracted", raw_route.index), &mut faults)
         });
@@ -153,13 +151,13 @@ fn journeys(raw: &[RawJourney], faults: &mut Faults) -> BTreeMap<JourneyName, Jo
 fn journey_of<'a>(
     route: &RawRoute,
     journeys: &'a BTreeMap<JourneyName, Journey>,
-    names: &BTreeSet<&str>,
+    hints: &mut Hints,
     faults: &mut Faults,
 ) -> Option<&'a Journey> {
     let wanted = route.journey.as_ref()?;
     let journey = journeys.get(&wanted.value);
     if journey.is_none() {
-        let help = did_you_mean(wanted.value.as_str(), names.iter().copied().take(NAMES_SEARCHED_MAX));
+        let help = hints.did_you_mean(wanted.value.as_str(), journeys.keys().map(JourneyName::as_str));
         let message = format!("there is no journey `{}`", wanted.value);
         let path = format!("routes[{}].journey", route.index);
         faults.push(Fault::error(wanted.span, path, message).with_maybe_help(help));

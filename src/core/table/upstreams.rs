@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::fault::{Fault, Faults, did_you_mean};
+use crate::fault::{Fault, Faults, Hints};
 use crate::limits::UPSTREAMS_MAX;
 use crate::name::{NAME_BYTES_MAX, UpstreamName};
 use crate::raw::{RawConfig, Spanned, Target, Unnamed};
@@ -15,6 +15,7 @@ pub(super) struct Upstreams {
     named: BTreeMap<UpstreamName, (Span, Option<Arc<Upstream>>)>,
     by_url: BTreeMap<Endpoint, Arc<Upstream>>,
     used: BTreeSet<UpstreamName>,
+    hints: Hints,
 }
 
 impl Upstreams {
@@ -38,7 +39,7 @@ impl Upstreams {
             faults.push(Fault::error(Span::default(), "upstreams", message));
         }
         let by_url = name_urls(urls, &named);
-        Upstreams { named, by_url, used: BTreeSet::new() }
+        Upstreams { named, by_url, used: BTreeSet::new(), hints: Hints::default() }
     }
 
     /// What a target stands for; `None` when there is no such thing, or it is wrong itself (which has been said).
@@ -58,7 +59,10 @@ impl Upstreams {
             }
             return upstream.clone();
         }
-        let help = did_you_mean(name.as_str(), self.named.keys().map(UpstreamName::as_str))
+        let known = self.named.keys().map(UpstreamName::as_str);
+        let help = self
+            .hints
+            .did_you_mean(name.as_str(), known)
             .unwrap_or_else(|| "name it under `upstreams:`, or write a URL, as in `http://127.0.0.1:8000`".to_owned());
         let fault = Fault::error(target.span, path, format!("there is no upstream `{name}`"));
         faults.push(fault.with_help(help));

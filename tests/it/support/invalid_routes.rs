@@ -1,5 +1,7 @@
 //! Routes files that are wrong for certain, each in a way of its own: for whoever must refuse them all.
 
+use std::fmt::Write as _;
+
 /// One of them.
 pub(crate) struct Invalid {
     /// What is wrong with it.
@@ -169,7 +171,7 @@ fn bomb(base: &str) -> String {
     let mut text = format!("{base}x0: &x0 [a, a, a, a, a, a, a, a, a, a]\n");
     for level in 1..12 {
         let all = [format!("*x{}", level - 1).as_str(); 10].join(", ");
-        text.push_str(&format!("x{level}: &x{level} [{all}]\n"));
+        writeln!(text, "x{level}: &x{level} [{all}]").expect("memory");
     }
     text
 }

@@ -46,7 +46,12 @@ pub(crate) struct Load {
 
 impl Load {
     /// `connections` clients, each asking for `target` as soon as it has been answered. `fits` says whether an answer is a good one.
-    pub(crate) fn start(address: SocketAddr, target: &'static str, connections: usize, fits: fn(u16, &[u8]) -> bool) -> Load {
+    pub(crate) fn start(
+        address: SocketAddr,
+        target: &'static str,
+        connections: usize,
+        fits: fn(u16, &[u8]) -> bool,
+    ) -> Load {
         let (stop, done, failed) =
             (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let tasks = (0..connections).map(|number| {

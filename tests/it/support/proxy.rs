@@ -104,13 +104,14 @@ impl Plan {
     }
 
     /// Starts it and waits until it says where it listens.
+    #[expect(clippy::unused_async, reason = "reads as what it is: something that is waited for")]
     pub(crate) async fn start(self) -> Proxy {
         std::fs::write(self.routes_file(), &self.routes).unwrap();
-        self.start_as_is().await
+        self.start_as_is()
     }
 
     /// Likewise, with the routes file as it is (or is not).
-    pub(crate) async fn start_as_is(self) -> Proxy {
+    pub(crate) fn start_as_is(self) -> Proxy {
         let mut child = self.command().stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (lines, log) = mpsc::channel();
@@ -182,7 +183,13 @@ impl Proxy {
         self.send(Method::POST, target, &[], body).await
     }
 
-    pub(crate) async fn send(&self, method: Method, target: &str, headers: &[(&str, &str)], body: &'static str) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &'static str,
+    ) -> Answer {
         self.try_send(method, target, headers, body).await.unwrap()
     }
 
@@ -220,6 +227,13 @@ impl Proxy {
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
     }
 
+    /// A counter's value.
+    pub(crate) async fn count(&self, sample: &str) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, whole and not negative")]
+        let count = self.metric(sample).await as u64;
+        count
+    }
+
     /// Waits until a sample is at least `least`.
     pub(crate) async fn wait_for_metric(&self, sample: &str, least: f64) {
         let until = Instant::now() + PATIENCE;
@@ -240,7 +254,7 @@ impl Proxy {
             match self.log.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
-                Err(_) => panic!("the log never said {text:?}"),
+                Err(error) => panic!("the log never said {text:?}: {error}"),
             }
         }
     }

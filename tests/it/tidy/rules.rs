@@ -6,9 +6,12 @@ use super::source::Source;
 /// Who may name whom as `crate::x`. The data goes round in a ring; imports do not: `run` hands each part one end of a channel.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["run", "args", "cli"]),
-    ("run", &["args", "proxy", "shadow", "rollout", "admin", "config", "live", "store", "telemetry", "upstream"]),
-    // The verbs that need no running proxy use `config`; the others speak to the admin port.
-    ("cli", &["args", "run", "admin", "config", "live", "store", "telemetry", "upstream"]),
+    (
+        "run",
+        &["args", "cli", "proxy", "shadow", "rollout", "admin", "config", "live", "store", "telemetry", "upstream"],
+    ),
+    // The verbs that ask a running proxy: they know what the admin port says, and nothing of what is behind it.
+    ("cli", &["args", "admin"]),
     ("args", &[]),
     ("proxy", LOW),
     ("shadow", LOW),
@@ -345,7 +348,7 @@ mod tests {
             [2]
         );
         assert_eq!(shell("src/live.rs", "pub fn f(x: crate::telemetry::X) {}"), [1]);
-        assert_eq!(shell("src/run.rs", "use crate::proxy::Proxy;\nuse crate::cli::Verb;"), [2]);
+        assert_eq!(shell("src/run.rs", "use crate::proxy::Proxy;\nuse crate::main::X;"), [2]);
         assert_eq!(
             shell(
                 "src/main.rs",
