@@ -1,5 +1,6 @@
 //! The answers of `/api/v1`, and those of the probes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, StoredDiverg
 
 /// Longest name that someone gives themselves, in bytes.
 const BY_BYTES_MAX: usize = 64;
+/// Names in an alarm, and alarms of a kind.
+const NAMED_MAX: usize = 10;
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 type App = State<Arc<Admin>>;
@@ -99,7 +102,7 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
         store,
         changes_unsaved: control.store().changes_unsaved(),
         divergences_dropped: control.store().divergences_dropped(),
-        kills: snapshot.runtime().kills().map(KillStatus::of).collect(),
+        kills: snapshot.runtime().kills().take(rows_max).map(KillStatus::of).collect(),
         moves_without_route: snapshot.orphans().iter().map(|name| name.as_str().to_owned()).collect(),
         legacy: snapshot.table().legacy().name.as_str().to_owned(),
         routes: indices.filter_map(|index| shown(&admin, &snapshot, index)).collect(),
@@ -124,18 +127,23 @@ fn alarms(snapshot: &Snapshot, readiness: &Readiness, store: &StoreHealth) -> Ve
             "kills and moved weights from before the start are lost ({lost}): the file's weights are in force"
         ));
     }
-    let spared =
-        |kill: &&strangler_core::runtime::Kill| snapshot.table().routes().iter().any(|route| kill.spares(route));
-    for kill in snapshot.runtime().kills().filter(spared) {
-        let routes = snapshot.table().routes().iter().filter(|route| kill.spares(route));
-        let names: Vec<&str> = routes.take(10).map(|route| route.name.as_str()).collect();
-        alarms.push(format!(
-            "the kill of `{}` ({}) leaves {} where it is: the extracted service owns the data; kill it by name with --accept-stale",
-            kill.scope.as_str(),
-            kill.source.as_str(),
-            names.join(", ")
-        ));
+    let mut spared: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for route in snapshot.table().routes() {
+        for kill in snapshot.runtime().kills_sparing(route) {
+            let names = spared.entry((kill.scope.as_str(), kill.source.as_str())).or_default();
+            if names.len() < NAMED_MAX {
+                names.push(route.name.as_str());
+            }
+        }
     }
+    let sentence = |((scope, source), names): (&(&str, &str), &Vec<&str>)| {
+        let names = names.join(", ");
+        format!(
+            "the kill of `{scope}` ({source}) leaves {names} where it is: the extracted service owns the data; \
+             kill it by name with --accept-stale"
+        )
+    };
+    alarms.extend(spared.iter().take(NAMED_MAX).map(sentence));
     alarms
 }
 

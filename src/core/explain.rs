@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use serde::Serialize;
 
-use crate::decide::{KeyOrigin, Reason, STICKY_COOKIE, caller_key, decide};
+use crate::decide::{Decision, KeyOrigin, Reason, STICKY_COOKIE, caller_key, decide};
 use crate::facts::RequestFacts;
 use crate::matching::{Miss, miss};
 use crate::route::{FallbackPolicy, HostPattern, Route, UnsafeFallback};
@@ -226,7 +226,7 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
         },
         reason: decision.reason.as_str(),
         because,
-        key: Some(key_text(route, decision.key)),
+        key: Some(key_text(route, &decision)),
         bucket,
         stage: snapshot.stage(index).map(crate::snapshot::Stage::as_str),
         weight: Some(weight.to_string()),
@@ -237,14 +237,15 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
     }
 }
 
-fn key_text(route: &Route, origin: KeyOrigin) -> String {
+fn key_text(route: &Route, decision: &Decision) -> String {
     let sources: Vec<String> = route.sticky_on.iter().map(written).collect();
-    match origin {
+    match decision.key {
         KeyOrigin::StickyOn(place) => sources.get(place).cloned().unwrap_or_default(),
         KeyOrigin::OwnCookie => format!("cookie:{STICKY_COOKIE}"),
-        KeyOrigin::Fresh if sources.is_empty() => {
+        KeyOrigin::Fresh if decision.cookie.is_some() => {
             format!("none: no cookie:{STICKY_COOKIE} of ours was sent, so one would be issued")
         }
+        KeyOrigin::Fresh if sources.is_empty() => "none, and none is needed: users are not split".to_owned(),
         KeyOrigin::Fresh => format!("none: the request has no {}", sources.join(" and no ")),
         KeyOrigin::None => "none is looked for".to_owned(),
     }

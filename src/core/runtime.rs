@@ -116,6 +116,9 @@ pub enum KillSource {
 }
 
 impl KillSource {
+    /// Every source.
+    pub const ALL: [KillSource; 3] = [KillSource::Api, KillSource::File, KillSource::Signal];
+
     /// As written in the store and in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -130,7 +133,7 @@ impl FromStr for KillSource {
     type Err = ();
 
     fn from_str(text: &str) -> Result<KillSource, ()> {
-        [KillSource::Api, KillSource::File, KillSource::Signal].into_iter().find(|s| s.as_str() == text).ok_or(())
+        KillSource::ALL.into_iter().find(|s| s.as_str() == text).ok_or(())
     }
 }
 
@@ -287,7 +290,20 @@ impl RuntimeState {
 
     /// The kills that send this route's traffic to legacy.
     pub fn kills_of<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a Kill> {
-        self.kills.values().filter(|kill| kill.moves(route))
+        self.covering(&route.name).filter(|kill| kill.moves(route))
+    }
+
+    /// The kills that are about this route but leave it where it is.
+    pub fn kills_sparing<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a Kill> {
+        self.covering(&route.name).filter(|kill| kill.spares(route))
+    }
+
+    /// By look-ups: kills and routes may both be many.
+    fn covering(&self, name: &RouteName) -> impl Iterator<Item = &Kill> {
+        let scopes =
+            if self.kills.is_empty() { Vec::new() } else { vec![KillScope::All, KillScope::Route(name.clone())] };
+        let keys = scopes.into_iter().flat_map(|scope| KillSource::ALL.map(|source| (scope.clone(), source)));
+        keys.filter_map(|key| self.kills.get(&key))
     }
 
     /// The weight in force for a route, kills left aside.

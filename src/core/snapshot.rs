@@ -100,7 +100,7 @@ impl Snapshot {
             drift: self.drift(route),
             killed: state.killed,
             kills: self.runtime.kills_of(route).map(KillStatus::of).collect(),
-            kills_not_applied: self.runtime.kills().filter(|kill| kill.spares(route)).map(KillStatus::of).collect(),
+            kills_not_applied: self.runtime.kills_sparing(route).map(KillStatus::of).collect(),
             data: route.data.as_str(),
             legacy: self.table.legacy().name.as_str().to_owned(),
             extracted: route.extracted.name.as_str().to_owned(),

@@ -5,11 +5,17 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use strangler_core::name::RouteName;
+use strangler_core::route::Route;
 use strangler_core::runtime::{Kill, KillScope, KillSource, Note, Refusal};
 use strangler_core::snapshot::{KillStatus, Snapshot};
 
 use crate::admin::control::{Control, ControlError, Record, audit};
 use crate::store::{AuditEntry, Change, now_unix_ms};
+
+/// Lines of one change of the kill file that are written down one by one.
+const AUDITED_LINES_MAX: usize = 1_000;
+/// Other kills that an answer names.
+const REMAINING_MAX: usize = 100;
 
 /// What came of a kill or of lifting one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,7 +26,7 @@ pub struct KillOutcome {
     pub killed_routes: usize,
     /// Routes it leaves where they are, because the extracted service owns their data.
     pub not_moved: Vec<String>,
-    /// Kills that still cover this scope.
+    /// Kills that still cover this scope; the first hundred.
     pub remaining: Vec<KillStatus>,
     /// Whether it outlives a restart.
     #[serde(flatten)]
@@ -107,24 +113,31 @@ impl Control {
             own.map(|kill| kill.scope.clone()).collect()
         };
         let (was, is) = (of_file(&before), of_file(&after));
-        let entries = is.difference(&was).map(|scope| ("kill", scope));
-        let entries = entries.chain(was.difference(&is).map(|scope| ("unkill", scope)));
-        let entries: Vec<AuditEntry> =
-            entries.map(|(what, scope)| AuditEntry { accepted: true, ..kill_audit(what, scope, &note) }).collect();
-        let mut not_moved = BTreeSet::new();
-        for kill in after.runtime().kills().filter(|kill| kill.source == KillSource::File) {
-            let spared = after.runtime().spared_by(kill, after.table());
-            if let KillScope::Route(name) = &kill.scope
-                && after.route(name.as_str()).is_none()
-                && !was.contains(&kill.scope)
+        let entry = |what, scope, reason: &str| {
+            let entry = kill_audit(what, scope, &note);
+            AuditEntry { accepted: true, reason: reason.to_owned(), ..entry }
+        };
+        let begun = is.difference(&was).map(|scope| entry("kill", scope, note.reason()));
+        let ended = was.difference(&is).map(|scope| entry("unkill", scope, "its line left the kill file"));
+        // A file of many lines is said in part; it is there to be read.
+        let entries: Vec<AuditEntry> = begun.chain(ended).take(AUDITED_LINES_MAX).collect();
+        let known: BTreeSet<&RouteName> = after.table().routes().iter().map(|route| &route.name).collect();
+        for scope in is.difference(&was) {
+            if let KillScope::Route(name) = scope
+                && !known.contains(name)
             {
                 tracing::warn!(route = %name, "the kill file names a route that the table does not have");
             }
-            not_moved.extend(spared);
         }
+        let is_spared = |route: &&Arc<Route>| {
+            let mut sparing = after.runtime().kills_sparing(route);
+            sparing.any(|kill| kill.source == KillSource::File) && after.runtime().kills_of(route).next().is_none()
+        };
+        let not_moved: Vec<RouteName> =
+            after.table().routes().iter().filter(is_spared).map(|route| route.name.clone()).collect();
         if !entries.is_empty() {
-            let lines: Vec<&str> = is.iter().map(KillScope::as_str).collect();
-            tracing::warn!(?lines, "the kill file is in force");
+            let lines: Vec<&str> = is.iter().take(AUDITED_LINES_MAX).map(KillScope::as_str).collect();
+            tracing::warn!(?lines, "the kill file has changed, and is in force");
             if !not_moved.is_empty() {
                 tracing::error!(
                     routes = ?names(&not_moved),
@@ -133,7 +146,7 @@ impl Control {
             }
             self.store.save_soon(vec![], entries);
         }
-        not_moved.into_iter().collect()
+        not_moved
     }
 
     fn publish_kill(
@@ -178,7 +191,7 @@ impl Control {
                 .filter(|index| now.state(*index).is_some_and(|state| state.killed))
                 .count(),
             not_moved: names(not_moved),
-            remaining: now.runtime().kills().filter(covers).map(KillStatus::of).collect(),
+            remaining: now.runtime().kills().filter(covers).take(REMAINING_MAX).map(KillStatus::of).collect(),
             record,
         }
     }
