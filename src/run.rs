@@ -8,6 +8,7 @@ pub mod workers;
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -126,7 +127,8 @@ pub fn start(args: RunArgs) -> Result<(), RunError> {
 /// Serves until a signal ends it.
 pub fn run(options: Options) -> Result<(), RunError> {
     admin::check_address(options.admin)?;
-    if let Err(error) = std::fs::create_dir_all(&options.state_dir) {
+    // For its owner only: it holds keys, a token and what was learned of users.
+    if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir) {
         // The store, the keys and the token each say what they lose by it.
         tracing::error!(state_dir = %options.state_dir.display(), %error, "cannot make the state directory");
     }
@@ -278,7 +280,9 @@ impl Process {
         }
         report::show_config(&metrics, &status);
 
-        let kill_file = KillFile::new(&options.state_dir);
+        // Read before the first request may come: a restart must not undo an emergency, not even for a moment.
+        let mut kill_file = KillFile::new(&options.state_dir);
+        hand.apply_kill_file(kill_file.read());
         let killing = Arc::clone(&hand);
         control.spawn(kill_file.watch(move |lines| {
             killing.apply_kill_file(lines);

@@ -160,7 +160,6 @@ where
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(limits.fields)
         .max_buf_size(limits.head_bytes)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(io), service);
     // Boxed: what is idle for most of its life should be small.
     let mut connection = Box::pin(connection);

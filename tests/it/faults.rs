@@ -141,12 +141,14 @@ async fn a_request_that_is_none_is_refused_and_counted() {
         (b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "400"),
         (b"TRACE / HTTP/1.1\r\nhost: a\r\n\r\n", "405"),
         (b"GET nothing HTTP/1.1\r\nhost: a\r\n\r\n", "400"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n", "400"),
         (b"no request\r\n\r\n", "400"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400"),
     ] {
         let mut stream = TcpStream::connect(proxy.address).await.unwrap();
         stream.write_all(raw).await.unwrap();
         let mut answer = [0u8; 12];
-        stream.read_exact(&mut answer).await.unwrap();
+        stream.read_exact(&mut answer).await.unwrap_or_else(|error| panic!("{raw:?}: {error}"));
         assert_eq!(std::str::from_utf8(&answer).unwrap(), format!("HTTP/1.1 {expect}"), "{raw:?}");
     }
     assert_eq!(legacy.seen().len(), 0);
