@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use strangler_core::fault::Fault;
+use strangler_core::fault::{Fault, Severity};
+use strangler_core::reload::{Lost, ReloadVerdict, Running, judge_reload, looks_cut};
 use strangler_core::table::RoutingTable;
 use strangler_core::tree::Span;
 
@@ -84,7 +85,8 @@ pub fn start(path: &Path, state_dir: &Path, strict: bool) -> StartOutcome {
     let (faults, refused) = match read(path) {
         Err(error) => (vec![unreadable(&error)], None),
         Ok(text) => match load(&text) {
-            Loaded { table: Some(table), faults } => {
+            Loaded { table: Some(table), mut faults } => {
+                faults.extend(lost_since(state_dir, &table, &text));
                 return StartOutcome::Fresh(Start { table, text, warnings: faults });
             }
             Loaded { table: None, faults } => (faults, Some(text)),
@@ -100,6 +102,26 @@ pub fn start(path: &Path, state_dir: &Path, strict: bool) -> StartOutcome {
     match kept {
         Some(start) => StartOutcome::FromLastGood { start, faults, refused },
         None => StartOutcome::Refused { faults, refused },
+    }
+}
+
+/// What the file no longer says that the last good text said. The file was perhaps changed while nobody watched, so this refuses
+/// nothing; but it may be half of a file, and then somebody should know.
+fn lost_since(state_dir: &Path, table: &RoutingTable, text: &[u8]) -> Vec<Fault> {
+    let Ok(kept) = read(&state_dir.join(FILE_NAME)) else { return Vec::new() };
+    let Some(before) = load(&kept).table.filter(|_| kept != text) else { return Vec::new() };
+    let running = Running { table: &before, weight: &|_| None };
+    match judge_reload(running, table, looks_cut(&kept, text), false) {
+        ReloadVerdict::Accept => Vec::new(),
+        ReloadVerdict::Refuse(lost) => {
+            let warning = |lost: &Lost| Fault {
+                severity: Severity::Warning,
+                message: format!("since the last start: {lost}"),
+                help: None,
+                ..lost.to_fault()
+            };
+            lost.iter().map(warning).collect()
+        }
     }
 }
 
@@ -143,6 +165,20 @@ mod tests {
         assert!(matches!(start(&file, dir.path(), false), StartOutcome::FromLastGood { refused: None, .. }));
         fs::write(&file, GOOD).expect("written");
         assert!(matches!(start(&file, dir.path(), true), StartOutcome::Fresh(_)));
+    }
+
+    #[test]
+    fn what_vanished_while_nobody_watched_is_said() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("routes.yaml");
+        fs::write(&file, GOOD).expect("written");
+        let route = "routes:\n  - {name: a, match: /a, extracted: http://127.0.0.1:2, weight: 5%}\n";
+        keep(dir.path(), format!("{GOOD}{route}").as_bytes()).expect("kept");
+        let StartOutcome::Fresh(start) = start(&file, dir.path(), false) else { panic!("refused") };
+        assert_eq!(
+            start.warnings.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>(),
+            ["since the last start: the route `a` carries 5% of its users and is missing"]
+        );
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl Reloader {
     ///
     /// # Errors
     /// No thread could be made.
-    pub fn spawn(self, start: Start, status: ConfigStatus, refused: Option<Vec<u8>>) -> std::io::Result<Reloading> {
+    pub fn spawn(self, start: Start, status: ConfigStatus, refused: Option<&[u8]>) -> std::io::Result<Reloading> {
         let (queue, messages) = sync_channel(QUEUE);
         let changed = queue.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -174,8 +174,11 @@ impl Reloader {
             Ok(watcher) => (Some(watcher), None),
             Err(error) => (None, Some(error)),
         };
-        let seen = refused.unwrap_or_else(|| start.text.clone());
-        let mut work = Work { reloader: self, in_force: start.text, seen: Some(Revision::of(&seen)), status };
+        let seen = match status.source {
+            Source::File => Some(Revision::of(&start.text)),
+            Source::LastGood => refused.map(Revision::of),
+        };
+        let mut work = Work { reloader: self, in_force: start.text, seen, status };
         if work.status.source == Source::File {
             work.keep();
         }

@@ -49,7 +49,7 @@ impl Bench {
             }),
         };
         let status = first_status(&start, source, Vec::new());
-        let reloading = reloader.spawn(start, status, refused).expect("a thread");
+        let reloading = reloader.spawn(start, status, refused.as_deref()).expect("a thread");
         assert!(reloading.watch_error.is_none(), "{:?}", reloading.watch_error);
         Bench { dir, path, in_force, said, reloading }
     }
@@ -164,4 +164,15 @@ fn a_start_from_the_last_good_text_recovers_when_the_file_does() {
     let status = bench.wait_for(AttemptOutcome::Accepted);
     assert!(!status.is_stale());
     assert_eq!(bench.weight().basis_points(), 1_000);
+}
+
+#[test]
+fn a_file_that_was_missing_at_the_start_ends_the_alarm_when_it_comes_back_as_it_was() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("routes.yaml");
+    keep(dir.path(), text("5%").as_bytes()).expect("kept");
+    let bench = Bench::at(dir, path);
+    bench.replace(&text("5%"));
+    let status = bench.wait_for(AttemptOutcome::Unchanged);
+    assert!(!status.is_stale());
 }

@@ -1,5 +1,6 @@
 //! The walk over the tree: where it stands, what it has found wrong, and the rows of [`keys`](crate::raw::keys) held against each map.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 
 use crate::fault::{Fault, Faults, did_you_mean};
@@ -34,6 +35,8 @@ pub(in crate::raw) struct Fields<'a> {
     block: &'static Block,
     /// Where the map begins.
     pub(in crate::raw) span: Span,
+    /// One bit for each row that has been asked for.
+    asked: Cell<u64>,
 }
 
 impl<'a> Reader<'a> {
@@ -117,7 +120,8 @@ impl<'a> Reader<'a> {
                 self.fault_with_help(span, format!("`{}` is missing", key.name), Some(key.about.to_owned()));
             }
         }
-        Some(Fields { entries, block, span: entries.first().map_or(node.span, |entry| entry.key_span) })
+        let span = entries.first().map_or(node.span, |entry| entry.key_span);
+        Some(Fields { entries, block, span, asked: Cell::new(0) })
     }
 
     fn unknown(&mut self, entry: &'a Entry, block: &'static Block) {
@@ -237,11 +241,9 @@ impl<'a> Reader<'a> {
 
 impl<'a> Fields<'a> {
     fn entry(&self, name: &'static str) -> Option<&'a Entry> {
-        debug_assert!(
-            self.block.keys.iter().any(|key| key.name == name),
-            "`{name}` is read from `{}` and has no row there",
-            self.block.name
-        );
+        let row = self.block.keys.iter().position(|key| key.name == name);
+        debug_assert!(row.is_some(), "`{name}` is read from `{}` and has no row there", self.block.name);
+        self.asked.set(self.asked.get() | 1 << row.unwrap_or_default());
         self.entries.iter().find(|entry| *entry.key == *name)
     }
 
@@ -258,5 +260,17 @@ impl<'a> Fields<'a> {
     /// Where the key is written.
     pub(in crate::raw) fn place(&self, name: &'static str) -> Span {
         self.entry(name).map_or(self.span, |entry| entry.key_span)
+    }
+}
+
+/// A key that is accepted works: a row that nobody asks for would be a key that does nothing.
+#[cfg(debug_assertions)]
+impl Drop for Fields<'_> {
+    fn drop(&mut self) {
+        for (row, key) in self.block.keys.iter().enumerate() {
+            let is_asked = self.asked.get() & 1 << row != 0;
+            let is_read = !matches!(key.takes, Takes::Required(_) | Takes::Optional(_)) || is_asked;
+            debug_assert!(is_read || std::thread::panicking(), "`{}.{}` is never read", self.block.name, key.name);
+        }
     }
 }

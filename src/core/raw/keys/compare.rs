@@ -40,8 +40,13 @@ pub(in crate::raw) static COMPARE_HEADERS: Block = Block {
         ),
         Key::not_yet("volatile", "Headers that differ by nature."),
         Key::not_yet("presence", "What a header on one side only counts for."),
-        Key::not_yet("location", "How much of `Location` is compared."),
-        Key::not_yet("set_cookie", "How much of `Set-Cookie` is compared."),
+        Key::fixed(
+            "location",
+            &["path"],
+            &[],
+            "Of `Location` the path is compared: the sides have hosts of their own.",
+        ),
+        Key::fixed("set_cookie", &["names_and_attributes"], &[], "Of `Set-Cookie` no value is compared."),
     ],
 };
 
