@@ -6,7 +6,6 @@
 pub mod answer;
 pub mod attached;
 pub mod body;
-pub mod chance;
 pub mod connection;
 pub mod copies;
 pub mod finish;
@@ -32,7 +31,7 @@ use crate::telemetry::metrics::{Metrics, SideGauge};
 use crate::upstream::budget::ByteBudget;
 
 /// A copy to be made, and where the user's answer will arrive.
-pub type Copy = CopyJob<oneshot::Receiver<Observation>>;
+pub type Copy = Box<CopyJob<oneshot::Receiver<Observation>>>;
 
 /// What the data plane is told at start.
 #[derive(Debug, Default)]
@@ -99,6 +98,8 @@ pub struct Proxy {
     pub(crate) in_flight: [SideGauge; 2],
     /// Unix seconds, renewed a few times a second: what needs no better clock.
     pub(crate) unix_s: AtomicU64,
+    /// Milliseconds since the process began, likewise.
+    pub(crate) coarse_ms: AtomicU64,
 }
 
 impl Proxy {
@@ -114,6 +115,7 @@ impl Proxy {
             open: Open::default(),
             in_flight,
             unix_s: AtomicU64::new(0),
+            coarse_ms: AtomicU64::new(0),
         };
         proxy.tick();
         Arc::new(proxy)
@@ -123,11 +125,12 @@ impl Proxy {
     pub(crate) fn tick(&self) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         self.unix_s.store(now.as_secs(), Ordering::Relaxed);
+        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+        self.coarse_ms.store(ms, Ordering::Relaxed);
     }
 }
 
-/// One core's part: the shared data plane, and its own way to the shadow.
-#[derive(Clone)]
+/// One core's part: the shared data plane, and its own way to the shadow. One count of references, however many requests.
 pub struct Worker {
     /// Shared.
     pub proxy: Arc<Proxy>,

@@ -273,7 +273,7 @@ impl Process {
         let status = first_status(&first.start, first.source, first.faults);
         let shared_status = Arc::new(Mutex::new(status.clone()));
         let reloading = reloader(&options, &live, &hand, &metrics, &shared_status)
-            .spawn(first.start, status.clone(), first.refused)
+            .spawn(first.start, status.clone(), first.refused.as_deref())
             .map_err(system("the thread that reloads"))?;
         if let Some(error) = &reloading.watch_error {
             tracing::warn!(%error, "the routes file's directory cannot be watched; changes are seen within five seconds");

@@ -31,7 +31,7 @@ use crate::upstream::UpstreamState;
 use crate::upstream::budget::ByteBudget;
 
 /// A copy to be made, and where the user's answer will arrive.
-pub type Job = CopyJob<oneshot::Receiver<Observation>>;
+pub type Job = Box<CopyJob<oneshot::Receiver<Observation>>>;
 
 /// Finds the upstream that stands for a side of a route, in what is in force now.
 pub type FindUpstream = Arc<dyn Fn(&Route, Side) -> Option<Arc<UpstreamState>> + Send + Sync>;

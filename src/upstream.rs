@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod budget;
+pub(crate) mod chance;
 pub mod pool;
 pub mod resolve;
 
@@ -120,8 +121,8 @@ impl UpstreamState {
     }
 
     /// Counts a request towards the retry budget.
-    pub fn note_request(&self, now: Duration) {
-        self.budget.note_request(now);
+    pub fn note_request(&self) {
+        self.budget.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes a retry from the budget, if one is left. `now` is since the process began.
@@ -214,10 +215,6 @@ impl RetryBudget {
             self.requests.store(0, Ordering::Relaxed);
             self.retries.store(0, Ordering::Relaxed);
         }
-    }
-
-    fn note_request(&self, _now: Duration) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     fn take_retry(&self, share: strangler_core::weight::Weight, now: Duration) -> bool {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::route::Route;
@@ -98,7 +99,7 @@ pub struct CopyJob<A> {
     /// The request.
     pub method: Method,
     /// Path and query as they were forwarded.
-    pub path_and_query: Arc<str>,
+    pub path_and_query: PathAndQuery,
     /// Headers as they were forwarded, hop-by-hop ones left out; the shadow adds its mark and drops validators.
     pub headers: HeaderMap,
     /// The whole request body.

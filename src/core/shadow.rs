@@ -175,7 +175,7 @@ pub fn is_baseline_stale(route: &Route, answered_by: Side) -> bool {
 ///
 /// Validators and ranges belong to one side's tags and are left out, as is what would have the other side remember the request
 /// as done; `traceparent` is the copy's own, and the user's trace is named beside it.
-pub fn copy_headers(forwarded: &HeaderMap, traceparent: HeaderValue) -> HeaderMap {
+pub fn copy_headers(forwarded: HeaderMap, traceparent: HeaderValue) -> HeaderMap {
     const LEFT_OUT: [HeaderName; 8] = [
         header::IF_MATCH,
         header::IF_NONE_MATCH,
@@ -188,7 +188,7 @@ pub fn copy_headers(forwarded: &HeaderMap, traceparent: HeaderValue) -> HeaderMa
     ];
     const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
     const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-    let mut headers = forwarded.clone();
+    let mut headers = forwarded;
     for name in LEFT_OUT {
         headers.remove(name);
     }

@@ -18,14 +18,14 @@ const PREPARED_ROUTES_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct Attached {
     /// By route index.
-    pub(crate) routes: Vec<RouteRuntime>,
+    pub(crate) routes: Vec<Arc<RouteRuntime>>,
     /// Of what no route covers.
-    pub(crate) fall_through: RouteRuntime,
+    pub(crate) fall_through: Arc<RouteRuntime>,
     upstreams: BTreeMap<UpstreamName, Arc<UpstreamState>>,
 }
 
 /// A route's counters and upstreams.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct RouteRuntime {
     pub(crate) name: Arc<str>,
     /// The path template, for the log; empty for the fall-through.
@@ -66,7 +66,13 @@ impl Attached {
                 metrics.prepare_route(name);
             }
             let metrics = metrics.route(name);
-            RouteRuntime { name: name.into(), path: path.into(), metrics, legacy: Arc::clone(&legacy), extracted }
+            Arc::new(RouteRuntime {
+                name: name.into(),
+                path: path.into(),
+                metrics,
+                legacy: Arc::clone(&legacy),
+                extracted,
+            })
         };
         let routes = table.routes().iter();
         let routes = routes

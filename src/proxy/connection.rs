@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 
 use crate::proxy::headers::Peer;
 use crate::proxy::serve::respond;
-use crate::proxy::{Limits, Worker};
+use crate::proxy::{Limits, Proxy, Worker};
 
 /// How often a core looks at its connections.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
@@ -43,8 +43,9 @@ enum Phase {
 }
 
 impl Waiting {
-    fn note(&self, phase: Phase, begun: Instant) {
-        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+    /// As of the last sweep: a quarter of a second early at most, which no bound is so small to mind.
+    fn note(&self, phase: Phase, proxy: &Proxy) {
+        let ms = proxy.coarse_ms.load(Ordering::Relaxed);
         self.0.store(ms << 2 | phase as u64, Ordering::Relaxed);
     }
 
@@ -64,15 +65,14 @@ impl Waiting {
 }
 
 /// A request under way on a connection; dropped, the next one is waited for.
-#[derive(Debug)]
 pub(crate) struct Busy {
     waiting: Arc<Waiting>,
-    begun: Instant,
+    worker: Arc<Worker>,
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.waiting.note(Phase::Idle, self.begun);
+        self.waiting.note(Phase::Idle, &self.worker.proxy);
     }
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn sweep(worker: &Worker) {
 }
 
 /// Drives a connection in a task of its own.
-pub(crate) fn spawn<S>(worker: Worker, io: S, peer: Peer, stop: watch::Receiver<bool>)
+pub(crate) fn spawn<S>(worker: Arc<Worker>, io: S, peer: Peer, stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -111,11 +111,11 @@ where
         proxy.open.remove();
         return;
     }
-    let id = crate::proxy::chance::next_u64();
+    let id = crate::upstream::chance::next_u64();
     let waiting = Arc::new(Waiting(AtomicU64::new(0)));
-    waiting.note(Phase::Head, proxy.begun);
-    let guard = Registered { id, worker: worker.clone() };
-    let io = Noted { io, waiting: Arc::clone(&waiting), begun: proxy.begun };
+    waiting.note(Phase::Head, &proxy);
+    let guard = Registered { id, worker: Arc::clone(&worker) };
+    let io = Noted { io, waiting: Arc::clone(&waiting), worker: Arc::clone(&worker) };
     let task = tokio::spawn(drive(worker, io, Arc::new(peer), stop, guard));
     CONNECTIONS.with_borrow_mut(|all| all.insert(id, Watched { waiting, task: task.abort_handle() }));
 }
@@ -123,7 +123,7 @@ where
 /// Takes the connection off the books, however it ends.
 struct Registered {
     id: u64,
-    worker: Worker,
+    worker: Arc<Worker>,
 }
 
 impl Drop for Registered {
@@ -133,26 +133,30 @@ impl Drop for Registered {
     }
 }
 
-async fn drive<S>(worker: Worker, io: Noted<S>, peer: Arc<Peer>, mut stop: watch::Receiver<bool>, guard: Registered)
-where
+async fn drive<S>(
+    worker: Arc<Worker>,
+    io: Noted<S>,
+    peer: Arc<Peer>,
+    mut stop: watch::Receiver<bool>,
+    guard: Registered,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = worker.proxy.settings.limits;
     let waiting = Arc::clone(&io.waiting);
-    let begun = worker.proxy.begun;
     let metrics = Arc::clone(&worker.proxy.metrics);
     let service = {
         let stop = stop.clone();
         service_fn(move |request| {
-            waiting.note(Phase::Busy, begun);
-            let (worker, peer, waiting) = (worker.clone(), Arc::clone(&peer), Arc::clone(&waiting));
+            waiting.note(Phase::Busy, &worker.proxy);
+            let (worker, peer, waiting) = (Arc::clone(&worker), Arc::clone(&peer), Arc::clone(&waiting));
             let is_stopping = *stop.borrow();
             async move {
-                let mut response = respond(worker, peer, request).await;
+                let mut response = respond(Arc::clone(&worker), peer, request).await;
                 if is_stopping {
                     response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
                 }
-                let busy = Busy { waiting, begun };
+                let busy = Busy { waiting, worker };
                 Ok::<_, std::convert::Infallible>(response.map(|body| body.keeping_busy(busy)))
             }
         })
@@ -190,7 +194,7 @@ where
 struct Noted<S> {
     io: S,
     waiting: Arc<Waiting>,
-    begun: Instant,
+    worker: Arc<Worker>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
@@ -198,7 +202,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if polled.is_ready() && buf.filled().len() > before && self.waiting.is(Phase::Idle) {
-            self.waiting.note(Phase::Head, self.begun);
+            self.waiting.note(Phase::Head, &self.worker.proxy);
         }
         polled
     }

@@ -14,10 +14,11 @@ use strangler_core::shadow::{Asked, MARK, ShadowPlan, plan_shadow};
 use strangler_core::side::Side;
 use tokio::sync::oneshot;
 
+use crate::proxy::Worker;
 use crate::proxy::headers::Peer;
 use crate::proxy::tee::Tee;
-use crate::proxy::{Worker, chance};
 use crate::upstream::body::OutBody;
+use crate::upstream::chance;
 
 /// A copy that is to be made of this request.
 pub(crate) struct CopyPlan {
@@ -77,18 +78,18 @@ impl CopyPlan {
         }
         let name = self.route.name.clone();
         let (to, answer) = oneshot::channel();
-        let job = CopyJob {
+        let job = Box::new(CopyJob {
             route_index: self.index,
             answered_by: self.answered_by,
             target: self.plan.target,
             method: parts.method.clone(),
-            path_and_query: Arc::from(target.as_str()),
+            path_and_query: target.clone(),
             headers: parts.headers.clone(),
             body,
             caller: self.caller,
             route: self.route,
             answer,
-        };
+        });
         if queue.sender.try_send(job).is_err() {
             metrics.count_shadow(name.as_str(), "dropped");
             return None;

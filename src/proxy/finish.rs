@@ -9,13 +9,13 @@ use strangler_core::decide::Decision;
 use strangler_core::observation::Failure;
 use strangler_core::side::Side;
 
-use crate::proxy::Proxy;
+use crate::proxy::Worker;
 use crate::proxy::attached::RouteRuntime;
 use crate::telemetry::access_log::Line;
 
 /// A request under way. Dropped, it is over; what was noted until then is what is told.
 pub(crate) struct Finish {
-    proxy: Arc<Proxy>,
+    worker: Arc<Worker>,
     begun: Instant,
     /// Where it belongs; `None` until it is known.
     pub(crate) place: Option<Place>,
@@ -36,7 +36,7 @@ pub(crate) struct Finish {
 
 /// Where a request belongs.
 pub(crate) struct Place {
-    pub(crate) route: RouteRuntime,
+    pub(crate) route: Arc<RouteRuntime>,
     pub(crate) decision: Decision,
 }
 
@@ -51,9 +51,9 @@ pub(crate) struct Logged {
 }
 
 impl Finish {
-    pub(crate) fn new(proxy: &Arc<Proxy>, begun: Instant) -> Finish {
+    pub(crate) fn new(worker: Arc<Worker>, begun: Instant) -> Finish {
         Finish {
-            proxy: Arc::clone(proxy),
+            worker,
             begun,
             place: None,
             answered_by: None,
@@ -67,7 +67,7 @@ impl Finish {
     }
 
     pub(crate) fn is_logged(&self) -> bool {
-        self.proxy.settings.access_log
+        self.worker.proxy.settings.access_log
     }
 
     pub(crate) fn log(&mut self, logged: Logged) {
@@ -82,7 +82,7 @@ impl Finish {
 
     /// Decided: from now on it is under way on a side.
     pub(crate) fn place(&mut self, place: Place) {
-        if let Some(gauge) = self.proxy.in_flight.get(place.decision.side as usize) {
+        if let Some(gauge) = self.worker.proxy.in_flight.get(place.decision.side as usize) {
             gauge.inc();
         }
         place.route.metrics.count_decision(place.decision.side, place.decision.reason);
@@ -92,7 +92,7 @@ impl Finish {
     /// The head of the answer is on its way: what the proxy itself has added until here is known.
     pub(crate) fn note_head(&mut self) {
         if let Some(upstream) = self.upstream_time {
-            self.proxy.metrics.overhead.observe(self.begun.elapsed().saturating_sub(upstream).as_secs_f64());
+            self.worker.proxy.metrics.overhead.observe(self.begun.elapsed().saturating_sub(upstream).as_secs_f64());
         }
     }
 }
@@ -102,7 +102,7 @@ impl Drop for Finish {
         let total = self.begun.elapsed();
         if let Some(place) = &self.place {
             let metrics = &place.route.metrics;
-            if let Some(gauge) = self.proxy.in_flight.get(place.decision.side as usize) {
+            if let Some(gauge) = self.worker.proxy.in_flight.get(place.decision.side as usize) {
                 gauge.dec();
             }
             if self.status != 0 {
@@ -113,7 +113,8 @@ impl Drop for Finish {
                 metrics.observe_upstream(side, took);
             }
             if self.answered_by == Some(Side::Legacy) {
-                metrics.note_legacy(i64::try_from(self.proxy.unix_s.load(Ordering::Relaxed)).unwrap_or_default());
+                metrics
+                    .note_legacy(i64::try_from(self.worker.proxy.unix_s.load(Ordering::Relaxed)).unwrap_or_default());
             }
         }
         if let Some(log) = &self.log {

@@ -11,9 +11,10 @@ use strangler_core::observation::Failure;
 use strangler_core::route::{HostPolicy, Route};
 use strangler_core::side::Side;
 
+use crate::proxy::Proxy;
 use crate::proxy::attached::RouteRuntime;
-use crate::proxy::{Proxy, chance};
 use crate::upstream::body::OutBody;
+use crate::upstream::chance;
 use crate::upstream::pool::{self, Exchange, Lane, TryLimits, UploadProgress};
 use crate::upstream::{Admission, UpstreamState};
 
@@ -98,7 +99,7 @@ impl Forwarder<'_> {
                 Some(admission) => {
                     let endpoint = upstream.choose(chance::next_u64());
                     set_host(next.headers_mut(), upstream, endpoint, &authority);
-                    upstream.note_request(self.proxy.begun.elapsed());
+                    upstream.note_request();
                     match pool::send(upstream, endpoint, Lane::User, next, &limits).await {
                         Ok(exchange) => match self.fault_of(side, exchange.response.status()) {
                             Some(failure) if self.leads_to_legacy(side, &method, failure, tries, again.is_some()) => {
@@ -198,6 +199,7 @@ struct Attempt {
 
 fn set_host(headers: &mut HeaderMap, upstream: &UpstreamState, endpoint: usize, authority: &HeaderValue) {
     let host = match &upstream.config.host {
+        HostPolicy::Preserve if headers.get(header::HOST) == Some(authority) => None,
         HostPolicy::Preserve => Some(authority),
         HostPolicy::Upstream => upstream.endpoints().get(endpoint).map(|endpoint| &endpoint.authority),
         HostPolicy::Literal(host) => Some(host),

@@ -8,7 +8,7 @@ use strangler_core::door::{HOP_BY_HOP, Refusal, nominated};
 use strangler_core::route::HeaderEdits;
 use strangler_core::shadow::MARK;
 
-use crate::proxy::chance;
+use crate::upstream::chance;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -44,17 +44,20 @@ pub(crate) fn prepare_request(
     peer: &Peer,
     authority: &HeaderValue,
 ) -> Result<Prepared, Refusal> {
-    if headers.contains_key(header::CONNECTION) {
+    let is_copy = peer.is_trusted && headers.contains_key(&MARK);
+    // One look at each name: the usual request has none of these, and then nothing is searched for.
+    if headers.keys().any(is_hop_by_hop) {
         for name in nominated(headers)? {
             headers.remove(name);
         }
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
+        headers.remove(header::EXPECT);
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    headers.remove(header::EXPECT);
-    let is_copy = peer.is_trusted && headers.contains_key(&MARK);
     drop_ours_and_doubtful(headers);
+    // What is added below, so that the map grows once.
+    headers.reserve(6);
 
     let client = set_forwarded(headers, peer, authority);
     headers.append(header::VIA, VIA_US);
@@ -77,6 +80,22 @@ fn drop_ours_and_doubtful(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
+}
+
+/// Whether a name belongs to one connection, or (`expect`) is answered by us.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authorization"
+            | "proxy-authenticate"
+            | "expect"
+    )
 }
 
 fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) -> HeaderValue {
@@ -117,18 +136,11 @@ fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) 
 
 /// W3C Trace Context: a trusted peer's trace goes on under a span of ours, any other begins here.
 fn set_trace(headers: &mut HeaderMap, is_trusted: bool) -> HeaderValue {
-    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-01";
     let known = headers.get(TRACEPARENT).filter(|_| is_trusted).and_then(|value| trace_of(value.as_bytes()));
-    if let Some((trace, flags)) = known {
-        text[3..35].copy_from_slice(&trace);
-        text[53..].copy_from_slice(&flags);
-    } else {
+    if known.is_none() {
         headers.remove(TRACESTATE);
-        chance::hex_into(&mut text[3..19], chance::next_u64());
-        chance::hex_into(&mut text[19..35], chance::next_u64() | 1);
     }
-    chance::hex_into(&mut text[36..52], chance::next_u64() | 1);
-    let value = HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""));
+    let value = chance::traceparent(known.map(|(trace, _)| trace), known.map_or(*b"01", |(_, flags)| flags));
     headers.insert(TRACEPARENT, value.clone());
     value
 }
@@ -146,16 +158,16 @@ fn trace_of(value: &[u8]) -> Option<([u8; 32], [u8; 2])> {
     is_valid.then_some((trace, flags))
 }
 
-/// Makes an answer's fields ready for the client. `false`: they nominate more than a sane answer does.
+/// Makes an answer's fields ready for the client.
 pub(crate) fn prepare_response(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+    if headers.keys().any(is_hop_by_hop) {
         // What is nominated wrongly is an upstream's fault, not the user's: those fields stay.
         for name in nominated(headers).unwrap_or_default() {
             headers.remove(name);
         }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
     headers.append(header::VIA, VIA_US);
 }

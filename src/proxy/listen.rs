@@ -75,14 +75,14 @@ fn bind_one(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
 
 /// Accepts and serves on this core until `stop` says so; then waits for what is under way, at most for `drain`.
 pub async fn run_core(
-    worker: Worker,
+    worker: Arc<Worker>,
     sockets: Vec<(SocketAddr, TcpListener)>,
     stop: watch::Receiver<bool>,
     drain: Duration,
 ) {
-    let sweeper = tokio::spawn(sweep(worker.clone()));
+    let sweeper = tokio::spawn(sweep(Arc::clone(&worker)));
     let mut fds = Fds::new();
-    let mut service = Service::new("http".into(), App { worker: worker.clone() });
+    let mut service = Service::new("http".into(), App { worker: Arc::clone(&worker) });
     for (address, socket) in sockets {
         let key = address.to_string();
         fds.add(key.clone(), socket.into_raw_fd());
@@ -104,7 +104,7 @@ pub async fn run_core(
 }
 
 /// What a core does a few times a second.
-async fn sweep(worker: Worker) {
+async fn sweep(worker: Arc<Worker>) {
     let mut every = tokio::time::interval(SWEEP_EVERY);
     let mut snapshot = Arc::downgrade(&worker.proxy.live.load().snapshot);
     loop {
@@ -125,7 +125,7 @@ async fn sweep(worker: Worker) {
 }
 
 struct App {
-    worker: Worker,
+    worker: Arc<Worker>,
 }
 
 #[async_trait]
@@ -138,7 +138,7 @@ impl ServerApp for App {
             is_trusted: self.worker.proxy.settings.trusted.iter().any(|block| block.contains(ip)),
             ip,
         };
-        connection::spawn(self.worker.clone(), stream, peer, stop.clone());
+        connection::spawn(Arc::clone(&self.worker), stream, peer, stop.clone());
         None
     }
 }

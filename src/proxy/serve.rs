@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use strangler_core::decide::{Decision, caller_key, decide};
 use strangler_core::door::{Admitted, Refusal, admit};
@@ -25,9 +25,10 @@ use crate::proxy::forward::{Forwarded, Forwarder, NoAnswer, Outgoing, target_of}
 use crate::proxy::headers::{self, Peer};
 use crate::proxy::tee::Tee;
 use crate::proxy::upload::{ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
-use crate::proxy::{Worker, answer, chance};
+use crate::proxy::{Worker, answer};
 use crate::telemetry::metrics::SideGauge;
 use crate::upstream::body::{BodyError, OutBody};
+use crate::upstream::chance;
 use crate::upstream::pool::UploadProgress;
 
 /// What is known of a request once it has been decided on.
@@ -42,12 +43,13 @@ struct Decided {
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer, too.
-pub(crate) async fn respond(worker: Worker, peer: Arc<Peer>, request: Request<Incoming>) -> Response<ClientBody> {
+pub(crate) async fn respond(worker: Arc<Worker>, peer: Arc<Peer>, request: Request<Incoming>) -> Response<ClientBody> {
     let begun = Instant::now();
-    let proxy = Arc::clone(&worker.proxy);
-    let mut finish = Finish::new(&proxy, begun);
+    let mut finish = Finish::new(Arc::clone(&worker), begun);
+    let proxy = &worker.proxy;
     let (mut parts, body) = request.into_parts();
-    let published = Arc::clone(&proxy.live.load());
+    // The one load of the request; what it needs of it is taken out before the first wait.
+    let published = proxy.live.load();
 
     let refuse = |finish: Finish, refusal: Refusal| {
         proxy.metrics.count_rejected(refusal.as_str());
@@ -64,11 +66,14 @@ pub(crate) async fn respond(worker: Worker, peer: Arc<Peer>, request: Request<In
     }
     let decided = decide_on(&worker, &published.snapshot, &parts, &admitted);
     let runtime = decided.route.as_ref().and_then(|_| published.attached.routes.get(decided.index));
-    let runtime = runtime.unwrap_or(&published.attached.fall_through).clone();
+    let runtime = Arc::clone(runtime.unwrap_or(&published.attached.fall_through));
+    drop(published);
     let Some(target) = target_of(&parts.uri, &admitted.path) else {
         return refuse(finish, Refusal::Target);
     };
-    let Ok(authority) = HeaderValue::from_str(admitted.authority) else {
+    // The usual authority is the field itself; only an absolute target brings another one.
+    let given = parts.headers.get(header::HOST).filter(|host| host.as_bytes() == admitted.authority.as_bytes());
+    let Some(authority) = given.cloned().or_else(|| HeaderValue::from_str(admitted.authority).ok()) else {
         return refuse(finish, Refusal::Host);
     };
     let plan = decided.route.as_ref().and_then(|route| {
@@ -94,7 +99,7 @@ pub(crate) async fn respond(worker: Worker, peer: Arc<Peer>, request: Request<In
     if let Some(route) = &decided.route {
         headers::edit(&mut parts.headers, &route.request_headers);
     }
-    finish.place(Place { route: runtime.clone(), decision: decided.decision.clone() });
+    finish.place(Place { route: Arc::clone(&runtime), decision: decided.decision.clone() });
 
     let bytes_max = decided.route.as_ref().map_or(u64::MAX, |route| route.max_body);
     let upload = match take_body(&parts, body, &decided, bytes_max, proxy.settings.limits.body_idle).await {
@@ -107,7 +112,7 @@ pub(crate) async fn respond(worker: Worker, peer: Arc<Peer>, request: Request<In
     };
     let Uploading { body, progress, fault } = upload;
     let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body));
-    let forwarder = Forwarder { proxy: &proxy, runtime: &runtime, route: decided.route.as_ref(), deadline };
+    let forwarder = Forwarder { proxy, runtime: &runtime, route: decided.route.as_ref(), deadline };
     let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, authority, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
     match Box::pin(forwarder.forward(decided.decision.side, outgoing)).await {
@@ -131,7 +136,9 @@ fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted:
     let forced = forced_side(worker, route, &facts);
     let decision = decide(snapshot, index, route, &facts, forced, chance::caller_id);
     let is_split = snapshot.state(index).is_some_and(|state| state.weight.is_split() && !state.killed);
-    let caller = caller_key(route, &facts).map(|(key, _)| xxh3_64_with_seed(key, worker.proxy.settings.caller_seed));
+    // Only a copy takes it along.
+    let key = route.shadow.as_ref().and_then(|_| caller_key(route, &facts));
+    let caller = key.map(|(key, _)| xxh3_64_with_seed(key, worker.proxy.settings.caller_seed));
     Decided { route: Some(Arc::clone(route)), index, decision, is_split, caller }
 }
 

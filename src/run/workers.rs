@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -39,10 +40,9 @@ impl Workers {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (worker, stop) = (worker.clone(), stop.clone());
             let thread = std::thread::Builder::new().name(format!("core-{core}"));
-            threads.push(
-                thread
-                    .spawn(move || runtime.block_on(async move { run_core(worker(), sockets, stop, drain).await }))?,
-            );
+            threads.push(thread.spawn(move || {
+                runtime.block_on(async move { run_core(Arc::new(worker()), sockets, stop, drain).await });
+            })?);
         }
         Ok(Workers { threads })
     }

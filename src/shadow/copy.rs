@@ -1,11 +1,10 @@
 //! One copy: sent, read up to a cap, and put beside the user's answer.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use http::{HeaderName, HeaderValue, Request, Uri, header};
 use http_body_util::BodyExt as _;
 use strangler_core::observation::{Answer, Failure, Observation, Outcome};
 use strangler_core::route::HostPolicy;
@@ -16,6 +15,7 @@ use crate::shadow::{Job, Shadow};
 use crate::upstream::UpstreamState;
 use crate::upstream::body::OutBody;
 use crate::upstream::budget::Held;
+use crate::upstream::chance;
 use crate::upstream::pool::{self, Exchange, Lane, TryLimits};
 
 /// Bytes of a body that are read when nothing is compared; beyond, the connection is closed.
@@ -77,11 +77,11 @@ impl Shadow {
             read_bytes: job.route.compare.as_ref().map_or(UNCOMPARED_BYTES_MAX, |compare| compare.body_bytes_max),
         };
         let mut held = self.budget.hold(0).unwrap_or_default();
-        let chance = Chance::draw();
-        let outgoing = Outgoing::of(&job, &chance);
+        let trace_of_user = job.headers.get(TRACEPARENT).cloned();
+        let outgoing = Outgoing::of(&mut job, own_trace(trace_of_user.as_ref()));
         let mut user = None;
         let copied = {
-            let mut copying = std::pin::pin!(outgoing.observe(&upstream, chance.endpoint, bounds, &mut held));
+            let mut copying = std::pin::pin!(outgoing.observe(&upstream, bounds, &mut held));
             tokio::select! {
                 // Looked at first: once the user is gone, nothing more is to be sent.
                 biased;
@@ -105,7 +105,7 @@ impl Shadow {
             answered.ok().and_then(Result::ok).and_then(|seen| self.keep(seen))
         };
         let Some(Kept { seen: user, held: user_held }) = user else { return };
-        let trace_id = job.headers.get(TRACEPARENT).and_then(trace_id).map(str::to_owned);
+        let trace_id = trace_of_user.as_ref().and_then(trace_id).map(str::to_owned);
         self.compare(Pair {
             route: job.route,
             route_index: job.route_index,
@@ -157,75 +157,71 @@ struct Bounds {
 
 /// A copy as it is sent.
 struct Outgoing {
-    method: Method,
-    uri: Option<Uri>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request<OutBody>,
+    /// What the client sent as `Host`.
+    host: Option<HeaderValue>,
 }
 
 impl Outgoing {
-    fn of(job: &Job, chance: &Chance) -> Outgoing {
-        Outgoing {
-            method: job.method.clone(),
-            uri: Uri::try_from(&*job.path_and_query).ok(),
-            headers: copy_headers(&job.headers, chance.traceparent(job.headers.get(TRACEPARENT))),
-            body: job.body.clone(),
-        }
+    /// Takes the headers out of the job: nobody needs them afterwards.
+    fn of(job: &mut Job, traceparent: HeaderValue) -> Outgoing {
+        let body = if job.body.is_empty() { OutBody::Empty } else { OutBody::Full(job.body.clone()) };
+        let headers = copy_headers(std::mem::take(&mut job.headers), traceparent);
+        // As the client sent it; where that was replaced on the way to the other side, we have noted it.
+        let host = headers.get(header::HOST).or_else(|| headers.get(X_FORWARDED_HOST)).cloned();
+        let mut request = Request::new(body);
+        *request.method_mut() = job.method.clone();
+        *request.uri_mut() = Uri::from(job.path_and_query.clone());
+        *request.headers_mut() = headers;
+        Outgoing { request, host }
     }
 
     /// Sends it and reads the answer.
-    async fn observe(self, upstream: &Arc<UpstreamState>, chance: u64, bounds: Bounds, held: &mut Held) -> Observation {
+    async fn observe(self, upstream: &Arc<UpstreamState>, bounds: Bounds, held: &mut Held) -> Observation {
         let begun = Instant::now();
+        let deadline = begun + bounds.timeout;
         let mut first_byte = None;
-        let exchange = self.exchange(upstream, chance, begun, bounds, &mut first_byte, held);
-        let outcome = tokio::time::timeout(bounds.timeout, exchange)
-            .await
-            .map_or(Outcome::Failed(Failure::Timeout), |done| done.map_or_else(Outcome::Failed, Outcome::Answered));
+        let outcome = match self.exchange(upstream, deadline).await {
+            Ok(exchange) => {
+                first_byte = Some(begun.elapsed());
+                let answer = tokio::time::timeout_at(deadline.into(), read(exchange, bounds, held)).await;
+                answer.unwrap_or(Err(Failure::Timeout))
+            }
+            Err(failure) => Err(failure),
+        };
         let total = begun.elapsed();
+        let outcome = outcome.map_or_else(Outcome::Failed, Outcome::Answered);
         Observation { outcome, first_byte: first_byte.unwrap_or(total), total }
     }
 
-    async fn exchange(
-        self,
-        upstream: &Arc<UpstreamState>,
-        chance: u64,
-        begun: Instant,
-        bounds: Bounds,
-        first_byte: &mut Option<Duration>,
-        held: &mut Held,
-    ) -> Result<Answer, Failure> {
-        let endpoint = upstream.choose(chance);
-        let limits = TryLimits { deadline: Some(begun + bounds.timeout), progress: None };
-        let mut stale = 0;
-        let exchange = loop {
-            let request = self.request(upstream, endpoint).ok_or(Failure::Full)?;
-            match pool::send(upstream, endpoint, Lane::Shadow, request, &limits).await {
-                Ok(exchange) => break exchange,
-                // The other end closed the connection while it lay idle; that is no answer, and a safe method may go again.
-                Err(error) if error.was_pooled && error.failure == Failure::Reset && stale < STALE_MAX => stale += 1,
-                Err(error) => return Err(error.failure),
-            }
-        };
-        *first_byte = Some(begun.elapsed());
-        read(exchange, bounds, held).await
-    }
-
-    fn request(&self, upstream: &UpstreamState, endpoint: usize) -> Option<Request<OutBody>> {
-        let body = if self.body.is_empty() { OutBody::Empty } else { OutBody::Full(self.body.clone()) };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone()?;
-        *request.headers_mut() = self.headers.clone();
+    async fn exchange(self, upstream: &Arc<UpstreamState>, deadline: Instant) -> Result<Exchange, Failure> {
+        let Outgoing { mut request, host } = self;
+        let endpoint = upstream.choose(chance::next_u64());
         let host = match &upstream.config.host {
-            // As the client sent it; where that was replaced on the way to the other side, we have noted it.
-            HostPolicy::Preserve => self.headers.get(header::HOST).or_else(|| self.headers.get(X_FORWARDED_HOST)),
+            HostPolicy::Preserve => host.as_ref(),
             HostPolicy::Upstream => upstream.endpoints().get(endpoint).map(|endpoint| &endpoint.authority),
             HostPolicy::Literal(host) => Some(host),
         };
         if let Some(host) = host {
             request.headers_mut().insert(header::HOST, host.clone());
         }
-        Some(request)
+        let limits = TryLimits { deadline: Some(deadline), progress: None };
+        let mut stale = 0;
+        loop {
+            let error = match pool::send(upstream, endpoint, Lane::Shadow, request, &limits).await {
+                Ok(exchange) => return Ok(exchange),
+                Err(error) => error,
+            };
+            // The other end closed the connection while it lay idle: no answer, and no news of it. Once more where the request
+            // came back whole; else the copy is dropped, for a second one is not kept.
+            let is_stale = error.was_pooled && error.failure == Failure::Reset && stale < STALE_MAX;
+            request = match error.request {
+                Some(request) if is_stale => request,
+                None if is_stale => return Err(Failure::Full),
+                Some(_) | None => return Err(error.failure),
+            };
+            stale += 1;
+        }
     }
 }
 
@@ -281,31 +277,12 @@ fn joined(pieces: Vec<Bytes>, bytes: u64) -> Bytes {
     }
 }
 
-/// What a copy needs of chance.
-struct Chance {
-    trace: u128,
-    span: u64,
-    endpoint: u64,
+/// A trace of the copy's own, sampled if the user's is (W3C Trace Context §3.2).
+fn own_trace(of_user: Option<&HeaderValue>) -> HeaderValue {
+    let flags = of_user.and_then(|value| value.as_bytes().get(53..55)?.try_into().ok()).filter(|flags| is_hex(*flags));
+    chance::traceparent(None, flags.unwrap_or(*b"01"))
 }
 
-impl Chance {
-    fn draw() -> Chance {
-        let word = || {
-            // Without randomness from the system, a hasher's seed still differs from call to call.
-            getrandom::u64().unwrap_or_else(|_| RandomState::new().build_hasher().finish())
-        };
-        Chance { trace: u128::from(word()) << 64 | u128::from(word()), span: word().max(1), endpoint: word() }
-    }
-
-    /// A trace of the copy's own, sampled if the user's is (W3C Trace Context §3.2).
-    fn traceparent(&self, of_user: Option<&HeaderValue>) -> HeaderValue {
-        let flags =
-            of_user.and_then(|value| value.to_str().ok()?.get(53..55)).filter(|flags| is_hex(flags)).unwrap_or("01");
-        let text = format!("00-{:032x}-{:016x}-{flags}", self.trace.max(1), self.span);
-        HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
-    }
-}
-
-fn is_hex(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+fn is_hex(flags: [u8; 2]) -> bool {
+    flags.iter().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte))
 }

@@ -179,13 +179,13 @@ fn job(
         answered_by: Side::Legacy,
         target: Side::Extracted,
         method: Method::GET,
-        path_and_query: path.into(),
+        path_and_query: path.parse().unwrap(),
         headers: fields(headers),
         body: Bytes::new(),
         caller: Some(7),
         answer,
     };
-    (job, to)
+    (Box::new(job), to)
 }
 
 fn fields(headers: &[(&str, &str)]) -> HeaderMap {
@@ -467,7 +467,7 @@ fn pair(job: &Job, answered_by: Side, user: &[u8], copied: &[u8]) -> Pair {
         policy: job.route.compare.clone().unwrap(),
         answered_by,
         method: job.method.clone(),
-        path_and_query: Arc::clone(&job.path_and_query),
+        path_and_query: job.path_and_query.clone(),
         caller: None,
         trace_id: None,
         user: seen(JSON, user),

@@ -7,6 +7,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::Method;
+use http::uri::PathAndQuery;
 use strangler_core::compare::{Bodies, Comparison, ComparisonResult, NotComparable, compare, is_same_wire};
 use strangler_core::observation::{Observation, Outcome};
 use strangler_core::redact::{Circumstances, Phase, Redactor};
@@ -30,7 +31,7 @@ pub(crate) struct Pair {
     pub(crate) policy: Arc<ComparePolicy>,
     pub(crate) answered_by: Side,
     pub(crate) method: Method,
-    pub(crate) path_and_query: Arc<str>,
+    pub(crate) path_and_query: PathAndQuery,
     pub(crate) caller: Option<u64>,
     pub(crate) trace_id: Option<String>,
     /// What the user got.
@@ -96,7 +97,7 @@ impl Worker {
             phase: phase(&snapshot, pair),
             answered_by: pair.answered_by,
             method: &pair.method,
-            path_and_query: &pair.path_and_query,
+            path_and_query: pair.path_and_query.as_str(),
             caller: pair.caller,
             trace_id: pair.trace_id.as_deref(),
             revision: snapshot.table().revision(),
