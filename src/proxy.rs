@@ -33,6 +33,9 @@ use crate::upstream::budget::ByteBudget;
 /// A copy to be made, and where the user's answer will arrive.
 pub type Copy = Box<CopyJob<oneshot::Receiver<Observation>>>;
 
+/// Bytes of request bodies read before they are sent; beyond, they stream and cannot be sent twice.
+const READ_AHEAD_BYTES_MAX: u64 = 64 << 20;
+
 /// What the data plane is told at start.
 #[derive(Debug, Default)]
 pub struct Settings {
@@ -95,6 +98,8 @@ pub struct Proxy {
     pub begun: Instant,
     /// Connections of clients, open now.
     pub open: Open,
+    /// What request bodies that are read before they are sent may hold in memory, all cores together.
+    pub(crate) read_ahead: ByteBudget,
     pub(crate) in_flight: [SideGauge; 2],
     /// Unix seconds, renewed a few times a second: what needs no better clock.
     pub(crate) unix_s: AtomicU64,
@@ -113,6 +118,7 @@ impl Proxy {
             settings,
             begun: Instant::now(),
             open: Open::default(),
+            read_ahead: ByteBudget::new(READ_AHEAD_BYTES_MAX),
             in_flight,
             unix_s: AtomicU64::new(0),
             coarse_ms: AtomicU64::new(0),

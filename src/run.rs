@@ -52,6 +52,9 @@ const SHADOW_BYTES_MAX: u64 = 64 << 20;
 /// Copies that wait to be sent, per core.
 const COPIES_WAITING_MAX: usize = 1_024;
 
+/// How long the control plane's last tasks are waited for.
+const CONTROL_END_MAX: Duration = Duration::from_secs(2);
+
 /// How long the names of upstreams are waited for before the first request may come.
 const FIRST_LOOKUP_MAX: Duration = Duration::from_secs(1);
 
@@ -141,8 +144,10 @@ pub fn run(options: Options) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(system("a runtime for the control plane"))?;
-    let process = Process::build(options, &keys, first, &control)?;
-    process.serve(&control)
+    let outcome = Process::build(options, &keys, first, &control).and_then(|process| process.serve(&control));
+    // What still runs there (a look-up that hangs) must not hold the end up.
+    control.shutdown_timeout(CONTROL_END_MAX);
+    outcome
 }
 
 fn load_keys(options: &Options) -> Result<Keys, RunError> {
@@ -291,10 +296,17 @@ impl Process {
         control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), Arc::clone(&proxy)));
 
         let (stop, stopping) = watch::channel(false);
+        let (hurry, hurried) = watch::channel(false);
         let told: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
-        let workers =
-            Workers::start(options.threads, bound, core_part(proxy, shadow, budget), &stopping, options.drain_deadline)
-                .map_err(system("the threads of the data plane"))?;
+        let workers = Workers::start(
+            options.threads,
+            bound,
+            core_part(proxy, shadow, budget),
+            &stopping,
+            &hurried,
+            options.drain_deadline,
+        )
+        .map_err(system("the threads of the data plane"))?;
 
         let (apply, applies) = mpsc::channel(4);
         control.spawn(serve_applies(applies, reloading.handle()));
@@ -326,6 +338,11 @@ impl Process {
         let cause = control.block_on(signals.until_the_end(&reloading.handle(), &hand));
         tracing::info!(cause, "stopping: no new connections, requests under way end");
         let _ = stop.send(true);
+        control.spawn(async move {
+            signals.second().await;
+            tracing::warn!("a second signal: not waiting any longer");
+            let _ = hurry.send(true);
+        });
         workers.join();
         let _ = admin_stop.send(true);
         control.block_on(async {
@@ -504,6 +521,14 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
+    }
+
+    /// Waits for another signal to end.
+    async fn second(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 
     /// Works signals off until one ends the process; answers which.

@@ -125,9 +125,14 @@ impl UpstreamState {
         self.budget.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes a retry from the budget, if one is left. `now` is since the process began.
-    pub fn take_retry(&self, now: Duration) -> bool {
-        self.budget.take_retry(self.config.retry.budget, now)
+    /// Whether the budget has a retry left. `now` is since the process began.
+    pub fn has_retry(&self, now: Duration) -> bool {
+        self.budget.has_retry(self.config.retry.budget, now)
+    }
+
+    /// Takes a retry from the budget.
+    pub fn take_retry(&self) {
+        self.budget.retries.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -217,13 +222,13 @@ impl RetryBudget {
         }
     }
 
-    fn take_retry(&self, share: strangler_core::weight::Weight, now: Duration) -> bool {
+    fn has_retry(&self, share: strangler_core::weight::Weight, now: Duration) -> bool {
         self.roll(now);
         let allowed =
             share.of(self.requests.load(Ordering::Relaxed)).max(RetryBudget::FLOOR_PER_S * RetryBudget::WINDOW_S);
         if share == strangler_core::weight::Weight::NONE {
             return false;
         }
-        self.retries.fetch_add(1, Ordering::Relaxed) < allowed
+        self.retries.load(Ordering::Relaxed) < allowed
     }
 }

@@ -1,6 +1,7 @@
 //! An answer's body on its way to the client.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub enum AnswerError {
 pub struct ClientBody {
     kind: Kind,
     /// Dropped with the body: from then on the connection waits for the next request.
-    _busy: Option<Busy>,
+    _busy: Option<Arc<Busy>>,
 }
 
 enum Kind {
@@ -63,7 +64,7 @@ impl ClientBody {
     }
 
     /// Keeps its connection busy until it has been sent.
-    pub(crate) fn keeping_busy(self, busy: Busy) -> ClientBody {
+    pub(crate) fn keeping_busy(self, busy: Arc<Busy>) -> ClientBody {
         ClientBody { _busy: Some(busy), ..self }
     }
 
@@ -106,7 +107,7 @@ impl UpstreamBody {
             tee.truncated();
         }
         if let Some(mut finish) = self.finish.take() {
-            finish.error = Some("truncated");
+            finish.broke_off("truncated");
         }
         Poll::Ready(Some(Err(error)))
     }

@@ -40,6 +40,8 @@ enum Phase {
     Head = 1,
     /// Its answer: other bounds hold.
     Busy = 2,
+    /// The client to read: it has taken nothing of an answer for a while.
+    Writing = 3,
 }
 
 impl Waiting {
@@ -53,12 +55,24 @@ impl Waiting {
         self.0.load(Ordering::Relaxed) & 3 == phase as u64
     }
 
+    /// The client took something, or did not.
+    fn note_write(&self, is_stuck: bool, proxy: &Proxy) {
+        match (self.0.load(Ordering::Relaxed) & 3, is_stuck) {
+            (2, true) => self.note(Phase::Writing, proxy),
+            (3, false) => self.note(Phase::Busy, proxy),
+            // What is still written after an answer has been made is no idleness.
+            (0, false) => self.note(Phase::Idle, proxy),
+            _ => {}
+        }
+    }
+
     fn is_overdue(&self, limits: &Limits, now: Duration) -> bool {
         let value = self.0.load(Ordering::Relaxed);
         let waited = now.saturating_sub(Duration::from_millis(value >> 2));
         match value & 3 {
             0 => waited >= limits.keep_alive,
             1 => waited >= limits.header_deadline,
+            3 => waited >= limits.body_idle,
             _ => false,
         }
     }
@@ -93,6 +107,8 @@ pub(crate) fn sweep(worker: &Worker) {
         for watched in connections.values().filter(|watched| watched.waiting.is_overdue(limits, now)) {
             if watched.waiting.is(Phase::Head) {
                 worker.proxy.metrics.count_rejected("header_timeout");
+            } else if watched.waiting.is(Phase::Writing) {
+                worker.proxy.metrics.count_rejected("client_stalled");
             }
             watched.task.abort();
         }
@@ -152,11 +168,12 @@ async fn drive<S>(
             let (worker, peer, waiting) = (Arc::clone(&worker), Arc::clone(&peer), Arc::clone(&waiting));
             let is_stopping = *stop.borrow();
             async move {
-                let mut response = respond(Arc::clone(&worker), peer, request).await;
+                // Held by the answer's body and, while the client is still sending, by the request's.
+                let busy = Arc::new(Busy { waiting, worker: Arc::clone(&worker) });
+                let mut response = respond(worker, peer, &busy, request).await;
                 if is_stopping {
                     response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
                 }
-                let busy = Busy { waiting, worker };
                 Ok::<_, std::convert::Infallible>(response.map(|body| body.keeping_busy(busy)))
             }
         })
@@ -210,7 +227,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Noted<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.waiting.note_write(polled.is_pending(), &self.worker.proxy);
+        polled
     }
 
     fn poll_write_vectored(
@@ -218,7 +237,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.waiting.note_write(polled.is_pending(), &self.worker.proxy);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -89,11 +89,19 @@ impl Finish {
         self.place = Some(place);
     }
 
-    /// The head of the answer is on its way: what the proxy itself has added until here is known.
-    pub(crate) fn note_head(&mut self) {
-        if let Some(upstream) = self.upstream_time {
-            self.worker.proxy.metrics.overhead.observe(self.begun.elapsed().saturating_sub(upstream).as_secs_f64());
+    /// The side that answers broke off in the middle.
+    pub(crate) fn broke_off(&mut self, how: &'static str) {
+        self.error = Some(how);
+        if let (Some(place), Some(side)) = (&self.place, self.answered_by) {
+            place.route.metrics.count_failure(side, Failure::Truncated);
         }
+    }
+
+    /// The head of the answer is on its way: what the proxy itself has added until here is known.
+    ///
+    /// `waited` is how long upstreams were waited for, all tries together.
+    pub(crate) fn note_head(&self, waited: Duration) {
+        self.worker.proxy.metrics.overhead.observe(self.begun.elapsed().saturating_sub(waited).as_secs_f64());
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body::Body as _;
 use strangler_core::fallback::{FailedTry, NextMove, Sent, after_failure};
 use strangler_core::observation::Failure;
 use strangler_core::route::{HostPolicy, Route};
@@ -36,8 +37,10 @@ pub(crate) struct Forwarded {
     pub(crate) admission: Admission,
     pub(crate) side: Side,
     pub(crate) upstream: Arc<UpstreamState>,
-    /// From the first dispatch to this head.
+    /// From the dispatch to this side to its head.
     pub(crate) upstream_time: Duration,
+    /// From the first dispatch to any side to this head.
+    pub(crate) waited: Duration,
     /// Why legacy answers instead of extracted.
     pub(crate) fallback: Option<Failure>,
 }
@@ -69,7 +72,11 @@ impl Forwarder<'_> {
         let Outgoing { method, target, headers, authority, body, progress } = outgoing;
         let limits = TryLimits { deadline: self.deadline, progress };
         let is_safe = strangler_core::facts::is_safe(&method);
-        let build = |headers: HeaderMap, body: OutBody| {
+        let build = |mut headers: HeaderMap, body: OutBody| {
+            // Without a length the library sends a GET's body only when it is told how.
+            if body.size_hint().exact().is_none() {
+                headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
             let mut request = Request::new(body);
             *request.method_mut() = method.clone();
             *request.uri_mut() = Uri::from(target.clone());
@@ -77,11 +84,10 @@ impl Forwarder<'_> {
             request
         };
         // Only a safe request can be sent once more after a byte of it has left, so only then a second one is kept.
-        let may_go_again = is_safe && (self.runtime.upstream(side).config.retry.times > 0 || self.has_fallback(side));
-        let again =
-            (may_go_again).then(|| body.replay().map(|body| Again { headers: headers.clone(), body })).flatten();
+        let again = is_safe.then(|| body.replay().map(|body| Again { headers: headers.clone(), body })).flatten();
         let mut request = Some(build(headers, body));
         let begun = Instant::now();
+        let mut side_begun = begun;
         let mut fallback = None;
         let mut tries: u8 = 0;
         loop {
@@ -111,10 +117,19 @@ impl Forwarder<'_> {
                                 was_pooled: false,
                                 request: None,
                             },
-                            Some(_) | None => {
-                                let upstream_time = begun.elapsed();
-                                let upstream = Arc::clone(upstream);
-                                return Ok(Forwarded { exchange, admission, side, upstream, upstream_time, fallback });
+                            fault => {
+                                if let Some(failure) = fault {
+                                    self.runtime.metrics.count_failure(side, failure);
+                                }
+                                return Ok(Forwarded {
+                                    exchange,
+                                    admission,
+                                    side,
+                                    upstream: Arc::clone(upstream),
+                                    upstream_time: side_begun.elapsed(),
+                                    waited: begun.elapsed(),
+                                    fallback,
+                                });
                             }
                         },
                         Err(error) => {
@@ -136,28 +151,33 @@ impl Forwarder<'_> {
                 was_pooled: failed.was_pooled,
                 tries,
                 is_replayable: failed.request.is_some() || again.is_some(),
-                has_budget: is_retried(failure) && upstream.take_retry(self.proxy.begun.elapsed()),
+                has_budget: is_retried(failure) && upstream.has_retry(self.proxy.begun.elapsed()),
                 has_time: self.deadline.is_none_or(|deadline| Instant::now() < deadline),
             };
             match after_failure(side, self.route.map(|route| &**route), upstream.config.retry, &method, &what) {
                 NextMove::Retry => {
+                    // A dead pooled connection is no news of the endpoint, and its replacement costs nothing.
+                    if !(what.was_pooled && tries == 1) {
+                        upstream.take_retry();
+                    }
                     self.runtime.metrics.count_retry();
                     request = failed.request;
                 }
                 NextMove::TryLegacy => {
+                    self.runtime.metrics.count_failure(side, failure);
                     self.runtime.metrics.count_fallback(failure);
+                    side_begun = Instant::now();
                     fallback = Some(failure);
                     side = Side::Legacy;
                     tries = 0;
                     request = failed.request;
                 }
-                NextMove::Answer => return Err(NoAnswer { failure, fallback }),
+                NextMove::Answer => {
+                    self.runtime.metrics.count_failure(side, failure);
+                    return Err(NoAnswer { failure, fallback });
+                }
             }
         }
-    }
-
-    fn has_fallback(&self, side: Side) -> bool {
-        side == Side::Extracted && self.route.is_some_and(|route| route.fallback.is_some())
     }
 
     /// Whether an answer is a failure of its side. A 101 that nobody asked for is no answer at all.
@@ -165,8 +185,11 @@ impl Forwarder<'_> {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return Some(Failure::Garbage);
         }
-        let route = self.route.filter(|_| side == Side::Extracted)?;
-        (!route.success.contains(status.as_u16())).then_some(Failure::Status(status.as_u16()))
+        let is_failure = match self.route.filter(|_| side == Side::Extracted) {
+            Some(route) => !route.success.contains(status.as_u16()),
+            None => status.is_server_error(),
+        };
+        is_failure.then_some(Failure::Status(status.as_u16()))
     }
 
     /// Asked before an answer is thrown away: a failing answer that nothing better follows is still the answer.

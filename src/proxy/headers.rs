@@ -55,7 +55,7 @@ pub(crate) fn prepare_request(
         }
         headers.remove(header::EXPECT);
     }
-    drop_ours_and_doubtful(headers);
+    drop_ours_and_doubtful(headers, peer.is_trusted);
     // What is added below, so that the map grows once.
     headers.reserve(6);
 
@@ -69,10 +69,12 @@ pub(crate) fn prepare_request(
 }
 
 /// Fields that only we may set, and names that a server may read as another one (`X_Forwarded_For`).
-fn drop_ours_and_doubtful(headers: &mut HeaderMap) {
+fn drop_ours_and_doubtful(headers: &mut HeaderMap, is_trusted: bool) {
     let is_dropped = |name: &HeaderName| {
         let name = name.as_str();
-        name.starts_with("strangler-") || name.starts_with("x-strangler-") || name.contains('_')
+        // All of them: `X-Forwarded-Prefix` or `-Port` makes links as well as `-Host` does.
+        let is_forwarded = !is_trusted && name.starts_with("x-forwarded-");
+        is_forwarded || name.starts_with("strangler-") || name.starts_with("x-strangler-") || name.contains('_')
     };
     if headers.keys().any(is_dropped) {
         let dropped: Vec<HeaderName> = headers.keys().filter(|name| is_dropped(name)).cloned().collect();
@@ -160,6 +162,18 @@ fn trace_of(value: &[u8]) -> Option<([u8; 32], [u8; 2])> {
 
 /// Makes an answer's fields ready for the client.
 pub(crate) fn prepare_response(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // Beside a transfer coding it says nothing (RFC 9112 §6.3), and left alone it would cut the answer.
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    if headers.keys().any(|name| name.as_str().starts_with("strangler-")) {
+        // Only we say such things.
+        let ours: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with("strangler-")).cloned().collect();
+        for name in ours {
+            headers.remove(name);
+        }
+    }
     if headers.keys().any(is_hop_by_hop) {
         // What is nominated wrongly is an upstream's fault, not the user's: those fields stay.
         for name in nominated(headers).unwrap_or_default() {

@@ -79,6 +79,7 @@ pub async fn run_core(
     sockets: Vec<(SocketAddr, TcpListener)>,
     stop: watch::Receiver<bool>,
     drain: Duration,
+    mut hurry: watch::Receiver<bool>,
 ) {
     let sweeper = tokio::spawn(sweep(Arc::clone(&worker)));
     let mut fds = Fds::new();
@@ -94,11 +95,13 @@ pub async fn run_core(
     for _ in 0..3 {
         tokio::task::yield_now().await;
     }
-    if tokio::time::timeout(drain, worker.proxy.open.wait_none()).await.is_err() {
-        tracing::warn!(
-            open = worker.proxy.open.count(),
-            "the drain deadline passed with connections open; they are closed"
-        );
+    let is_drained = tokio::select! {
+        drained = tokio::time::timeout(drain, worker.proxy.open.wait_none()) => drained.is_ok(),
+        // A second signal: whoever sent it does not want to wait.
+        _ = hurry.wait_for(|hurry| *hurry) => false,
+    };
+    if !is_drained {
+        tracing::warn!(open = worker.proxy.open.count(), "connections that are still open are closed");
     }
     sweeper.abort();
 }

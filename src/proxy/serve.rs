@@ -1,13 +1,14 @@
 //! One request: let in, matched, decided, forwarded, copied, answered.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, Version, header};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use strangler_core::decide::{Decision, caller_key, decide};
+use strangler_core::decide::{Decision, Reason, caller_key, decide};
 use strangler_core::door::{Admitted, Refusal, admit};
 use strangler_core::facts::RequestFacts;
 use strangler_core::observation::Failure;
@@ -19,6 +20,7 @@ use strangler_core::snapshot::Snapshot;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::proxy::body::{ClientBody, UpstreamBody};
+use crate::proxy::connection::Busy;
 use crate::proxy::copies::CopyPlan;
 use crate::proxy::finish::{Finish, Logged, Place};
 use crate::proxy::forward::{Forwarded, Forwarder, NoAnswer, Outgoing, target_of};
@@ -28,6 +30,7 @@ use crate::proxy::upload::{ReadAhead, Upload, UploadBounds, UploadFault, read_ah
 use crate::proxy::{Worker, answer};
 use crate::telemetry::metrics::SideGauge;
 use crate::upstream::body::{BodyError, OutBody};
+use crate::upstream::budget::Held;
 use crate::upstream::chance;
 use crate::upstream::pool::UploadProgress;
 
@@ -43,11 +46,17 @@ struct Decided {
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer, too.
-pub(crate) async fn respond(worker: Arc<Worker>, peer: Arc<Peer>, request: Request<Incoming>) -> Response<ClientBody> {
+pub(crate) async fn respond(
+    worker: Arc<Worker>,
+    peer: Arc<Peer>,
+    busy: &Arc<Busy>,
+    request: Request<Incoming>,
+) -> Response<ClientBody> {
     let begun = Instant::now();
     let mut finish = Finish::new(Arc::clone(&worker), begun);
     let proxy = &worker.proxy;
     let (mut parts, body) = request.into_parts();
+    let version = parts.version;
     // The one load of the request; what it needs of it is taken out before the first wait.
     let published = proxy.live.load();
 
@@ -97,26 +106,33 @@ pub(crate) async fn respond(worker: Arc<Worker>, peer: Arc<Peer>, request: Reque
         });
     }
     if let Some(route) = &decided.route {
+        if let Some(name) = &route.override_header {
+            // Read already; a signed token is no business of an upstream.
+            parts.headers.remove(name);
+        }
         headers::edit(&mut parts.headers, &route.request_headers);
     }
     finish.place(Place { route: Arc::clone(&runtime), decision: decided.decision.clone() });
 
-    let bytes_max = decided.route.as_ref().map_or(u64::MAX, |route| route.max_body);
-    let upload = match take_body(&parts, body, &decided, bytes_max, proxy.settings.limits.body_idle).await {
-        Ok(upload) => upload,
+    let deadline = decided.route.as_ref().and_then(|route| route.deadline).map(|deadline| begun + deadline);
+    let taking = take_body(&worker, &parts, body, &decided, busy);
+    let taken = match deadline {
+        Some(at) => tokio::time::timeout_at(at.into(), taking).await.unwrap_or(Err(BodyError::Idle)),
+        None => taking.await,
+    };
+    let Uploading { body, progress, fault, _held } = match taken {
+        Ok(uploading) => uploading,
         Err(error) => return upload_failed(&worker, finish, error),
     };
-    let deadline = match &decided.route {
-        Some(route) => route.deadline.map(|deadline| begun + deadline),
-        None => None,
-    };
-    let Uploading { body, progress, fault } = upload;
-    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body));
+    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &authority, &body));
     let forwarder = Forwarder { proxy, runtime: &runtime, route: decided.route.as_ref(), deadline };
     let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, authority, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
     match Box::pin(forwarder.forward(decided.decision.side, outgoing)).await {
-        Ok(forwarded) => answered(&worker, finish, &decided, forwarded, tee, deadline),
+        Ok(forwarded) => {
+            let response = answered(&worker, finish, &decided, forwarded, tee, deadline);
+            if version == Version::HTTP_10 { whole(response).await } else { response }
+        }
         Err(no_answer) => {
             if let Some(error) = fault.as_ref().and_then(|fault| fault.read()) {
                 return upload_failed(&worker, finish, error);
@@ -163,7 +179,7 @@ fn forced_side(worker: &Worker, route: &Route, facts: &RequestFacts<'_>) -> Opti
         Ok(side) => Some(side),
         Err(error) => {
             worker.proxy.metrics.count_rejected("bad_override");
-            tracing::warn!(route = %route.name, %error, "an override was not believed; the request goes where it would have gone");
+            tracing::debug!(route = %route.name, %error, "an override was not believed; the request goes where it would have gone");
             None
         }
     }
@@ -173,38 +189,49 @@ struct Uploading {
     body: OutBody,
     progress: Option<Arc<UploadProgress>>,
     fault: Option<Arc<UploadFault>>,
+    /// The bytes read ahead, until the request is over.
+    _held: Held,
 }
 
-/// A safe request's body is read ahead, so that it can be sent twice; any other streams.
+/// Bytes of a small body with side effects that are read before a connection is taken: a client that trickles them holds none.
+const SMALL_BODY: u64 = 64 << 10;
+
+/// A safe request's body is read ahead, so that it can be sent twice, and so is a small one whose length is known; any other streams.
 async fn take_body(
+    worker: &Worker,
     parts: &Parts,
     mut incoming: Incoming,
     decided: &Decided,
-    bytes_max: u64,
-    idle: Duration,
+    busy: &Arc<Busy>,
 ) -> Result<Uploading, BodyError> {
     use hyper::body::Body as _;
-    let at_hand = |body| Uploading { body, progress: None, fault: None };
+    let idle = worker.proxy.settings.limits.body_idle;
+    let bytes_max = decided.route.as_ref().map_or(u64::MAX, |route| route.max_body);
+    let mut held = worker.proxy.read_ahead.hold(0).unwrap_or_default();
     if incoming.is_end_stream() {
-        return Ok(at_hand(OutBody::Empty));
+        return Ok(Uploading { body: OutBody::Empty, progress: None, fault: None, _held: held });
     }
     if incoming.size_hint().lower() > bytes_max {
         return Err(BodyError::TooLarge);
     }
+    let is_small = incoming.size_hint().exact().is_some_and(|bytes| bytes <= SMALL_BODY);
     let mut head = Bytes::new();
-    if strangler_core::facts::is_safe(&parts.method) {
+    if is_small || strangler_core::facts::is_safe(&parts.method) {
         let kept_max =
             decided.route.as_ref().and_then(|route| route.fallback).map_or(1 << 20, |fallback| fallback.max_body);
-        match read_ahead(&mut incoming, kept_max.min(bytes_max), idle).await? {
-            ReadAhead::Whole(body) => return Ok(at_hand(OutBody::Full(body))),
+        let kept_max = if is_small { SMALL_BODY } else { kept_max };
+        match read_ahead(&mut incoming, kept_max.min(bytes_max), idle, &mut held).await? {
+            ReadAhead::Whole(body) => {
+                return Ok(Uploading { body: OutBody::Full(body), progress: None, fault: None, _held: held });
+            }
             ReadAhead::Part(part) if part.len() as u64 > bytes_max => return Err(BodyError::TooLarge),
             ReadAhead::Part(part) => head = part,
         }
     }
     let (progress, fault) = (UploadProgress::new(), Arc::<UploadFault>::default());
     let bounds = UploadBounds { bytes_max, idle };
-    let body = Upload::stream(head, incoming, bounds, Arc::clone(&progress), Arc::clone(&fault));
-    Ok(Uploading { body, progress: Some(progress), fault: Some(fault) })
+    let body = Upload::stream(head, incoming, bounds, Arc::clone(&progress), Arc::clone(&fault), Arc::clone(busy));
+    Ok(Uploading { body, progress: Some(progress), fault: Some(fault), _held: held })
 }
 
 fn answered(
@@ -215,7 +242,7 @@ fn answered(
     tee: Option<Tee>,
     deadline: Option<Instant>,
 ) -> Response<ClientBody> {
-    let Forwarded { exchange, admission, side, upstream, upstream_time, fallback } = forwarded;
+    let Forwarded { exchange, admission, side, upstream, upstream_time, waited, fallback } = forwarded;
     let (mut parts, incoming) = exchange.response.into_parts();
     let tee = match (tee, fallback) {
         (Some(tee), None) => Some(tee.head(parts.status, &parts.headers)),
@@ -229,7 +256,8 @@ fn answered(
     headers::prepare_response(&mut parts.headers);
     parts.extensions.clear();
     parts.version = http::Version::HTTP_11;
-    if decided.is_split {
+    // A forced answer is one person's, too.
+    if decided.is_split || decided.decision.reason == Reason::Forced {
         headers::keep_from_shared_caches(&mut parts.headers);
     }
     if let Some(id) = &decided.decision.cookie {
@@ -248,7 +276,7 @@ fn answered(
     if finish.is_logged() {
         finish.note_upstream(upstream.config.name.as_str());
     }
-    finish.note_head();
+    finish.note_head(waited);
     let body = ClientBody::upstream(UpstreamBody {
         incoming,
         lease: Some(exchange.lease),
@@ -260,6 +288,23 @@ fn answered(
         timer: None,
     });
     Response::from_parts(parts, body)
+}
+
+/// Largest answer without a length that a client of HTTP/1.0 gets.
+const UNMEASURED_BYTES_MAX: usize = 16 << 20;
+
+/// To a client of HTTP/1.0 the end of the connection is the end of the answer, so one that breaks off would look whole. It is
+/// read to its end first, and sent with its length.
+async fn whole(response: Response<ClientBody>) -> Response<ClientBody> {
+    use hyper::body::Body as _;
+    if response.body().is_end_stream() || response.headers().contains_key(header::CONTENT_LENGTH) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    match Limited::new(body, UNMEASURED_BYTES_MAX).collect().await {
+        Ok(collected) => Response::from_parts(parts, ClientBody::full(collected.to_bytes())),
+        Err(_) => answer::failed(Failure::Truncated),
+    }
 }
 
 fn expose(headers: &mut http::HeaderMap, decided: &Decided, side: Side) {
@@ -283,8 +328,11 @@ fn upload_failed(worker: &Worker, mut finish: Finish, error: BodyError) -> Respo
     let (reason, response) = match error {
         BodyError::TooLarge => ("body_too_large", answer::refused(Refusal::BodyTooLarge)),
         BodyError::Idle => ("body_timeout", answer::slow_body()),
-        // Nobody is there to read it.
-        BodyError::ClientGone => ("client_gone", answer::failed(Failure::Reset)),
+        BodyError::ClientGone => {
+            // Nobody is there to read it: no answer, and no failure of anybody's.
+            finish.error = Some("client_gone");
+            return answer::failed(Failure::Reset);
+        }
     };
     worker.proxy.metrics.count_rejected(reason);
     finish.error = Some(reason);

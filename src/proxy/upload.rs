@@ -12,7 +12,9 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use crate::proxy::connection::Busy;
 use crate::upstream::body::{BodyError, OutBody};
+use crate::upstream::budget::Held;
 use crate::upstream::pool::UploadProgress;
 
 /// Why an upload ended early, readable after the body was given away.
@@ -57,6 +59,8 @@ pub(crate) struct Upload {
     timer: Option<Pin<Box<Sleep>>>,
     progress: Arc<UploadProgress>,
     fault: Arc<UploadFault>,
+    /// While the client is sending, its connection does not wait for a next request.
+    _busy: Arc<Busy>,
 }
 
 impl Upload {
@@ -67,10 +71,20 @@ impl Upload {
         bounds: UploadBounds,
         progress: Arc<UploadProgress>,
         fault: Arc<UploadFault>,
+        busy: Arc<Busy>,
     ) -> OutBody {
         let left = bounds.bytes_max.saturating_sub(head.len() as u64);
         let head = (!head.is_empty()).then_some(head);
-        OutBody::Stream(Box::pin(Upload { head, incoming, left, idle: bounds.idle, timer: None, progress, fault }))
+        OutBody::Stream(Box::pin(Upload {
+            head,
+            incoming,
+            left,
+            idle: bounds.idle,
+            timer: None,
+            progress,
+            fault,
+            _busy: busy,
+        }))
     }
 
     fn fail(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -131,11 +145,12 @@ pub(crate) enum ReadAhead {
     Part(Bytes),
 }
 
-/// Reads up to `bytes_max` bytes, so that the request can be sent twice.
+/// Reads up to `bytes_max` bytes, or to the first that `held` has no room for.
 pub(crate) async fn read_ahead(
     incoming: &mut Incoming,
     bytes_max: u64,
     idle: Duration,
+    held: &mut Held,
 ) -> Result<ReadAhead, BodyError> {
     let mut kept = BytesMut::new();
     loop {
@@ -144,10 +159,11 @@ pub(crate) async fn read_ahead(
             None => return Ok(ReadAhead::Whole(kept.freeze())),
             Some(Err(_)) => return Err(BodyError::ClientGone),
             Some(Ok(frame)) => {
+                let has_room = frame.data_ref().is_none_or(|data| held.grow(data.len() as u64));
                 if let Some(data) = frame.data_ref() {
                     kept.extend_from_slice(data);
                 }
-                if kept.len() as u64 > bytes_max {
+                if kept.len() as u64 > bytes_max || !has_room {
                     return Ok(ReadAhead::Part(kept.freeze()));
                 }
             }

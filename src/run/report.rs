@@ -82,15 +82,14 @@ pub(super) fn renderer(live: &Arc<Live<Attached>>, metrics: &Arc<Metrics>) -> Re
 pub(super) fn numbers(metrics: &Arc<Metrics>) -> ReadNumbers {
     let metrics = Arc::clone(metrics);
     Arc::new(move |route| {
-        let (requests_legacy, failures_legacy) = metrics.requests_of(route, "legacy");
-        let (requests_extracted, answered_badly) = metrics.requests_of(route, "extracted");
-        let fallbacks = metrics.fallbacks_of(route);
+        let (requests_legacy, requests_extracted) =
+            (metrics.requests_of(route, "legacy"), metrics.requests_of(route, "extracted"));
         Some(RouteNumbers {
             requests_legacy,
             requests_extracted,
-            failures_legacy,
-            failures_extracted: answered_badly + fallbacks,
-            fallbacks,
+            failures_legacy: metrics.failures_of(route, "legacy"),
+            failures_extracted: metrics.failures_of(route, "extracted"),
+            fallbacks: metrics.fallbacks_of(route),
             copies: metrics.copies_of(route),
             compared: metrics.compared_of(route),
             mismatches: metrics.mismatches_of(route),

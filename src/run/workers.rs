@@ -27,6 +27,7 @@ impl Workers {
         bound: Vec<Bound>,
         worker: impl Fn() -> Worker + Clone + Send + 'static,
         stop: &watch::Receiver<bool>,
+        hurry: &watch::Receiver<bool>,
         drain: Duration,
     ) -> io::Result<Workers> {
         let mut by_core: Vec<Vec<(SocketAddr, TcpListener)>> = (0..cores).map(|_| Vec::new()).collect();
@@ -38,10 +39,12 @@ impl Workers {
         let mut threads = Vec::with_capacity(cores);
         for (core, sockets) in by_core.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let (worker, stop) = (worker.clone(), stop.clone());
+            let (worker, stop, hurry) = (worker.clone(), stop.clone(), hurry.clone());
             let thread = std::thread::Builder::new().name(format!("core-{core}"));
             threads.push(thread.spawn(move || {
-                runtime.block_on(async move { run_core(Arc::new(worker()), sockets, stop, drain).await });
+                runtime.block_on(async move { run_core(Arc::new(worker()), sockets, stop, drain, hurry).await });
+                // A name that is still being looked up must not hold the end up.
+                runtime.shutdown_background();
             })?);
         }
         Ok(Workers { threads })

@@ -35,6 +35,8 @@ pub const CONNECTIONS: &str = "strangler_connections";
 pub const UPSTREAM_CONNECTIONS: &str = "strangler_upstream_connections";
 /// Fallbacks by route and cause.
 pub const FALLBACKS: &str = "strangler_fallbacks_total";
+/// Failures by route, side and cause, whoever answered in the end.
+pub const FAILURES: &str = "strangler_failures_total";
 /// Retries by route.
 pub const RETRIES: &str = "strangler_retries_total";
 /// Weight in force, 0..=1.
@@ -106,6 +108,7 @@ pub struct Families {
     connections: IntGaugeVec,
     upstream_connections: IntGaugeVec,
     fallbacks: IntCounterVec,
+    failures: IntCounterVec,
     retries: IntCounterVec,
     weight: GaugeVec,
     killed: IntGaugeVec,
@@ -209,6 +212,11 @@ impl Metrics {
                 FALLBACKS,
                 "Requests that legacy answered because extracted failed",
                 &["route", "cause"],
+            )?,
+            failures: make.counter(
+                FAILURES,
+                "Failures of a side, whoever answered in the end",
+                &["route", "side", "cause"],
             )?,
             retries: make.counter(RETRIES, "Further tries on the same side", &["route"])?,
             weight: make.keep(GaugeVec::new(Opts::new(WEIGHT, "Part of users on extracted, in force"), &["route"]))?,
@@ -339,15 +347,14 @@ impl Metrics {
         self.queue_dropped.with_label_values(&[queue]).inc();
     }
 
-    /// Requests of a route on a side so far: all, and those with a 5xx status.
-    pub fn requests_of(&self, route: &str, side: &str) -> (u64, u64) {
-        let of = |is_counted: &dyn Fn(&str) -> bool| {
-            sum(
-                &self.requests,
-                &[("route", &|value| value == route), ("side", &|value| value == side), ("code", is_counted)],
-            )
-        };
-        (of(&|_| true), of(&|code| code.starts_with('5')))
+    /// Requests of a route that a side has answered.
+    pub fn requests_of(&self, route: &str, side: &str) -> u64 {
+        sum(&self.requests, &[("route", &|value| value == route), ("side", &|value| value == side)])
+    }
+
+    /// Failures of a side of a route.
+    pub fn failures_of(&self, route: &str, side: &str) -> u64 {
+        sum(&self.failures, &[("route", &|value| value == route), ("side", &|value| value == side)])
     }
 
     /// Requests of a route that legacy answered because extracted failed.
@@ -413,6 +420,11 @@ impl RouteMetrics {
         let metrics = &self.families;
         metrics.fallbacks.with_label_values(&[self.name.as_str(), cause.as_str()]).inc();
         metrics.decisions.with_label_values(&[self.name.as_str(), "legacy", "fallback"]).inc();
+    }
+
+    /// A side failed: with its last try, or in the middle of its answer.
+    pub fn count_failure(&self, side: Side, cause: Failure) {
+        self.families.failures.with_label_values(&[self.name.as_str(), side.as_str(), cause.as_str()]).inc();
     }
 
     /// A try was repeated on the same side.

@@ -4,7 +4,7 @@
 //! polled, and taking one costs no lock. The borrow of the pool is never held across an await.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,14 +17,26 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use strangler_core::fallback::Sent;
 use strangler_core::observation::Failure;
+use strangler_core::route::Timeouts;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task::AbortHandle;
 
 use crate::upstream::body::OutBody;
 use crate::upstream::{ConnectionCount, UpstreamState, resolve};
 
-/// How long an idle connection is kept: less than most servers do, so that few races with their close are lost.
+/// How long an idle connection is kept for requests that may be sent again.
 const IDLE_MAX: Duration = Duration::from_secs(55);
+
+/// Likewise for requests with side effects: when such a one loses the race with the other end's close, it is lost, for it may not
+/// be sent again; and many servers close after one or two seconds.
+const IDLE_MAX_UNSAFE: Duration = Duration::from_secs(1);
+
+/// How much longer than its own bound an upload may stall before the upstream is blamed: a slow client is told first.
+const UPLOAD_GRACE: Duration = Duration::from_secs(1);
+
+/// Least time for one address of a name.
+const ADDRESS_MIN: Duration = Duration::from_millis(100);
 
 /// Largest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 256 << 10;
@@ -48,8 +60,23 @@ struct PoolKey {
     lane: Lane,
 }
 
-struct Idle {
+/// A connection: what requests go in by, and the task that drives it.
+struct Conn {
     sender: SendRequest<OutBody>,
+    task: AbortHandle,
+    /// An answer in HTTP/1.0 came over it: the library would speak 1.0 from then on, and send no chunked body.
+    is_old: bool,
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        // Its task would otherwise wait for as long as the other end neither reads nor closes.
+        self.task.abort();
+    }
+}
+
+struct Idle {
+    conn: Conn,
     since: Instant,
     /// To tell whether somebody waits for a connection, and whether the upstream is still in force.
     upstream: Arc<UpstreamState>,
@@ -57,6 +84,8 @@ struct Idle {
 
 thread_local! {
     static POOL: RefCell<HashMap<PoolKey, Vec<Idle>>> = RefCell::default();
+    /// Requests of this core that wait for a connection because all are taken: served before the pool.
+    static WAITERS: RefCell<HashMap<PoolKey, VecDeque<oneshot::Sender<Conn>>>> = RefCell::default();
 }
 
 /// How far a streamed request body has come; shared between the body and the wait for the answer.
@@ -64,27 +93,24 @@ thread_local! {
 pub struct UploadProgress {
     begun: Instant,
     is_done: AtomicBool,
-    is_started: AtomicBool,
     last_ms: AtomicU64,
 }
 
 impl UploadProgress {
     /// Nothing sent yet.
     pub fn new() -> Arc<UploadProgress> {
-        Arc::new(UploadProgress {
-            begun: Instant::now(),
-            is_done: AtomicBool::new(false),
-            is_started: AtomicBool::new(false),
-            last_ms: AtomicU64::new(0),
-        })
+        Arc::new(UploadProgress { begun: Instant::now(), is_done: AtomicBool::new(false), last_ms: AtomicU64::new(0) })
     }
 
     /// A piece was handed over, or the end was.
     pub fn note(&self, is_done: bool) {
         let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(ms, Ordering::Relaxed);
-        self.is_started.store(true, Ordering::Relaxed);
         self.is_done.store(is_done, Ordering::Relaxed);
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_done.load(Ordering::Relaxed)
     }
 
     fn last(&self) -> Instant {
@@ -104,7 +130,7 @@ pub struct Exchange {
 /// A connection in use. Given back by [`Lease::finish`]; closed when dropped.
 pub struct Lease {
     key: PoolKey,
-    sender: SendRequest<OutBody>,
+    conn: Conn,
     upstream: Arc<UpstreamState>,
     _busy: EndpointBusy,
 }
@@ -135,14 +161,19 @@ impl Drop for EndpointBusy {
 }
 
 impl Lease {
-    /// Gives the connection back to this core's pool; its answer's body has ended.
+    /// Gives the connection back to this core; its answer's body has ended.
     pub fn finish(self) {
-        let is_wanted = self.upstream.waiting.load(Ordering::Relaxed) == 0;
-        if self.sender.is_closed() || !is_wanted {
+        let Lease { key, conn, upstream, _busy } = self;
+        if conn.sender.is_closed() || conn.is_old {
             return;
         }
-        let idle = Idle { sender: self.sender, since: Instant::now(), upstream: self.upstream };
-        POOL.with_borrow_mut(|pool| pool.entry(self.key).or_default().push(idle));
+        let is_waited_for = upstream.waiting.load(Ordering::Relaxed) > 0;
+        let conn = if is_waited_for { hand_over(key, conn) } else { Some(conn) };
+        // Wanted by another core: closed, so that it may open one of its own.
+        if let Some(conn) = conn.filter(|_| !is_waited_for) {
+            let idle = Idle { conn, since: Instant::now(), upstream };
+            POOL.with_borrow_mut(|pool| pool.entry(key).or_default().push(idle));
+        }
     }
 }
 
@@ -159,6 +190,21 @@ pub struct TryError {
     pub request: Option<Request<OutBody>>,
     /// For the log.
     pub cause: Option<io::Error>,
+}
+
+/// Gives a connection to a request of this core that waits for one; gives it back when there is none.
+fn hand_over(key: PoolKey, mut conn: Conn) -> Option<Conn> {
+    loop {
+        let waiter = WAITERS.with_borrow_mut(|waiters| waiters.get_mut(&key)?.pop_front());
+        let Some(waiter) = waiter else {
+            return Some(conn);
+        };
+        // One that has given up meanwhile hands it back.
+        match waiter.send(conn) {
+            Ok(()) => return None,
+            Err(back) => conn = back,
+        }
+    }
 }
 
 /// Bounds on one try.
@@ -183,12 +229,13 @@ pub async fn send(
 ) -> Result<Exchange, TryError> {
     let key = PoolKey { upstream: upstream.id, endpoint, lane };
     let busy = EndpointBusy::new(upstream, endpoint);
-    let (mut sender, was_pooled) = if let Some(sender) = take(key) {
-        (sender, true)
+    let is_safe = strangler_core::facts::is_safe(request.method());
+    let (mut conn, was_pooled) = if let Some(conn) = take(key, if is_safe { IDLE_MAX } else { IDLE_MAX_UNSAFE }) {
+        (conn, true)
     } else {
         // Boxed: a dial is rare, and its future need not lie in every request's.
-        match Box::pin(dial(upstream, endpoint, lane, limits.deadline)).await {
-            Ok(sender) => (sender, false),
+        match Box::pin(dial(upstream, key, limits.deadline)).await {
+            Ok(dialled) => dialled,
             Err((failure, cause)) => {
                 return Err(TryError {
                     failure,
@@ -200,10 +247,11 @@ pub async fn send(
             }
         }
     };
-    let answer = sender.try_send_request(request);
-    match wait_for_head(answer, upstream.config.timeouts.response_header, limits).await {
+    let answer = conn.sender.try_send_request(request);
+    match wait_for_head(answer, &upstream.config.timeouts, limits).await {
         Some(Ok(response)) => {
-            Ok(Exchange { response, lease: Lease { key, sender, upstream: Arc::clone(upstream), _busy: busy } })
+            conn.is_old = response.version() < http::Version::HTTP_11;
+            Ok(Exchange { response, lease: Lease { key, conn, upstream: Arc::clone(upstream), _busy: busy } })
         }
         Some(Err(mut error)) => {
             let request = error.take_message();
@@ -217,44 +265,44 @@ pub async fn send(
 }
 
 /// `None`: not in time.
-async fn wait_for_head<T>(answer: impl Future<Output = T>, bound: Option<Duration>, limits: &TryLimits) -> Option<T> {
+async fn wait_for_head<T>(answer: impl Future<Output = T>, timeouts: &Timeouts, limits: &TryLimits) -> Option<T> {
     let mut answer = std::pin::pin!(answer);
-    let mut since = Instant::now();
+    let begun = Instant::now();
     loop {
-        let by_bound = bound.map(|bound| since + bound);
-        let at = match (by_bound, limits.deadline) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        // The wait for the head begins with the request's last byte. Until then the upload must go on; a client that is slow runs
+        // into a bound of its own, so what stalls here is an upstream that does not read.
+        let due = match &limits.progress {
+            None => timeouts.response_header.map(|bound| begun + bound),
+            Some(progress) if progress.is_done() => timeouts.response_header.map(|bound| progress.last() + bound),
+            Some(progress) => timeouts.idle.map(|bound| progress.last().max(begun) + bound + UPLOAD_GRACE),
         };
-        let Some(at) = at else {
-            return Some(answer.await);
+        let at = match (due, limits.deadline) {
+            (Some(a), Some(b)) => a.min(b),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => return Some(answer.await),
         };
+        if at <= Instant::now() {
+            return None;
+        }
         if let Ok(answer) = tokio::time::timeout_at(at.into(), answer.as_mut()).await {
             return Some(answer);
         }
-        // The wait for the head begins with the request's last byte; the body's own idle bound covers the time before.
-        let progress = limits.progress.as_ref().filter(|progress| progress.is_started.load(Ordering::Relaxed))?;
-        let is_overdue = limits.deadline.is_some_and(|deadline| deadline <= Instant::now());
-        let waits_for_head = progress.is_done.load(Ordering::Relaxed) && progress.last() <= since;
-        if is_overdue || waits_for_head {
-            return None;
-        }
-        since = if progress.is_done.load(Ordering::Relaxed) { progress.last() } else { Instant::now() };
     }
 }
 
-fn take(key: PoolKey) -> Option<SendRequest<OutBody>> {
+fn take(key: PoolKey, idle_max: Duration) -> Option<Conn> {
     POOL.with_borrow_mut(|pool| {
         let idle = pool.get_mut(&key)?;
         // The newest first: the oldest then run into their end. One whose last exchange is not quite over is left for later.
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
-            let (is_ready, is_closed) = idle.get(at).map(|idle| (idle.sender.is_ready(), idle.sender.is_closed()))?;
-            if is_closed {
+            let candidate = idle.get(at)?;
+            if candidate.conn.sender.is_closed() {
                 idle.swap_remove(at);
-            } else if is_ready {
-                return Some(idle.swap_remove(at).sender);
+            } else if candidate.conn.sender.is_ready() {
+                // Idle for too long for this one: those further down have been so for longer.
+                return (candidate.since.elapsed() < idle_max).then(|| idle.swap_remove(at).conn);
             }
         }
         None
@@ -269,7 +317,7 @@ pub fn sweep() {
         pool.retain(|_, idle| {
             idle.retain(|idle| {
                 let is_wanted_elsewhere = idle.upstream.waiting.load(Ordering::Relaxed) > 0;
-                !idle.sender.is_closed() && !is_wanted_elsewhere && now.duration_since(idle.since) < IDLE_MAX
+                !idle.conn.sender.is_closed() && !is_wanted_elsewhere && now.duration_since(idle.since) < IDLE_MAX
             });
             !idle.is_empty()
         });
@@ -285,18 +333,18 @@ pub fn forget(is_in_force: impl Fn(&Arc<UpstreamState>) -> bool) {
 
 type DialError = (Failure, Option<io::Error>);
 
+/// A connection, and whether it came from the pool after all.
 async fn dial(
     upstream: &Arc<UpstreamState>,
-    endpoint: usize,
-    lane: Lane,
+    key: PoolKey,
     deadline: Option<Instant>,
-) -> Result<SendRequest<OutBody>, DialError> {
+) -> Result<(Conn, bool), DialError> {
     let by_connect = upstream.config.timeouts.connect.map(|connect| Instant::now() + connect);
     let at = match (by_connect, deadline) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     };
-    let connecting = connect(upstream, endpoint, lane);
+    let connecting = connect(upstream, key, at);
     match at {
         Some(at) => match tokio::time::timeout_at(at.into(), connecting).await {
             Ok(done) => done,
@@ -306,21 +354,21 @@ async fn dial(
     }
 }
 
-async fn connect(
-    upstream: &Arc<UpstreamState>,
-    endpoint: usize,
-    lane: Lane,
-) -> Result<SendRequest<OutBody>, DialError> {
+async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant>) -> Result<(Conn, bool), DialError> {
     let failed = |error: io::Error| (Failure::Connect, Some(error));
-    let permit = permit(upstream, lane).await?;
-    let Some(state) = upstream.endpoints.get(endpoint) else {
+    let permit = match leave_to_open(upstream, key).await? {
+        Leave::Open(permit) => permit,
+        Leave::Given(conn) => return Ok((conn, true)),
+    };
+    let Some(state) = upstream.endpoints.get(key.endpoint) else {
         return Err((Failure::Connect, None));
     };
     let addresses = match state.addresses() {
         Some(known) => known,
         None => resolve::look_up(state).await.map_err(failed)?,
     };
-    let stream = first_that_answers(&addresses).await.map_err(failed)?;
+    let first = upstream.next.fetch_add(1, Ordering::Relaxed);
+    let stream = first_that_answers(&addresses, first, at).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_headers(HEAD_FIELDS_MAX)
@@ -329,27 +377,45 @@ async fn connect(
         .await
         .map_err(|error| failed(io::Error::other(error)))?;
     let count = ConnectionCount::new(upstream);
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         // How a connection ends is told by the exchange that it ends in.
         let _ = connection.await;
         drop((count, permit));
     });
-    Ok(sender)
+    Ok((Conn { sender, task: task.abort_handle(), is_old: false }, false))
 }
 
-/// Leave to open one more connection.
-async fn permit(upstream: &Arc<UpstreamState>, lane: Lane) -> Result<OwnedSemaphorePermit, DialError> {
+/// What a request without a connection gets.
+enum Leave {
+    /// Leave to open one more.
+    Open(OwnedSemaphorePermit),
+    /// One that another request of this core has done with.
+    Given(Conn),
+}
+
+async fn leave_to_open(upstream: &Arc<UpstreamState>, key: PoolKey) -> Result<Leave, DialError> {
     let connections = Arc::clone(&upstream.connections);
-    if lane == Lane::Shadow && connections.available_permits() <= upstream.config.max_connections as usize / 2 {
+    let max = upstream.config.max_connections as usize;
+    if key.lane == Lane::Shadow && connections.available_permits() <= max - max / 2 {
         // Copies take at most half, so that they never make a user wait.
         return Err((Failure::Full, None));
     }
     if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
-        return Ok(permit);
+        return Ok(Leave::Open(permit));
     }
-    // All are taken, some perhaps idle in another core's pool: while somebody waits, those are given up.
+    // All are taken. The next one that this core has done with comes here; idle ones of other cores are given up while somebody waits.
     let _waiting = Waiting::new(upstream);
-    connections.acquire_owned().await.map_err(|_| (Failure::Connect, None))
+    let (give, given) = oneshot::channel();
+    WAITERS.with_borrow_mut(|waiters| {
+        let queue = waiters.entry(key).or_default();
+        queue.retain(|waiter| !waiter.is_closed());
+        queue.push_back(give);
+    });
+    tokio::select! {
+        biased;
+        Ok(conn) = given => Ok(Leave::Given(conn)),
+        permit = connections.acquire_owned() => permit.map(Leave::Open).map_err(|_| (Failure::Connect, None)),
+    }
 }
 
 struct Waiting(Arc<UpstreamState>);
@@ -367,10 +433,20 @@ impl Drop for Waiting {
     }
 }
 
-async fn first_that_answers(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+/// Tries each address in turn, beginning with another one each time; none may use up the time of those behind it.
+async fn first_that_answers(addresses: &[SocketAddr], first: usize, at: Option<Instant>) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match TcpStream::connect(address).await {
+    let count = addresses.len();
+    for tried in 0..count {
+        let Some(address) = addresses.get((first + tried) % count) else { continue };
+        let left = u32::try_from(count - tried).unwrap_or(u32::MAX);
+        let share = at.map(|at| (at.saturating_duration_since(Instant::now()) / left).max(ADDRESS_MIN));
+        let connecting = TcpStream::connect(address);
+        let done = match share {
+            Some(share) => tokio::time::timeout(share, connecting).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+            None => connecting.await,
+        };
+        match done {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }

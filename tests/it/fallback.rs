@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::Method;
 
 use crate::support::backend::Backend;
-use crate::support::proxy::Proxy;
+use crate::support::load::Load;
+use crate::support::proxy::{PATIENCE, Proxy};
 
 const WHOLE: &str = "{name: orders, match: '/orders/{id}', extracted: extracted, weight: 100%}";
 
@@ -158,4 +159,55 @@ async fn a_full_upstream_refuses_and_says_when_to_come_back() {
 
     assert_eq!(first.status, 504);
     assert_eq!((second.status, second.header("retry-after")), (503, Some("1")));
+}
+
+#[tokio::test]
+async fn an_upload_to_an_upstream_that_does_not_read_ends_at_its_bound() {
+    let deaf = Backend::serving(std::sync::Arc::default(), |stream| async move {
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        drop(stream);
+    })
+    .await;
+    let routes = format!(
+        "version: 1\nupstreams:\n  monolith: {{endpoints: [\"{}\"], timeouts: {{response_header: 300ms, idle: 300ms}}}}\nlegacy: monolith\n",
+        deaf.url()
+    );
+    let proxy = crate::support::proxy::Plan::file(&routes).start().await;
+    let body: &'static str = Box::leak("x".repeat(30 << 20).into_boxed_str());
+
+    // Either it is told, or the connection breaks while the rest is still being sent; a hang is neither.
+    let answer = tokio::time::timeout(PATIENCE, proxy.try_send(Method::POST, "/", &[], body)).await.unwrap();
+
+    assert!(answer.as_ref().is_err() || answer.as_ref().is_ok_and(|answer| answer.status == 504), "{answer:?}");
+}
+
+#[tokio::test]
+async fn every_failure_is_charged_to_its_side() {
+    let legacy = Backend::answering(200, "from the monolith").await;
+    let extracted = Backend::resetting().await;
+    let proxy = Proxy::between(&legacy, &extracted).route(WHOLE).start().await;
+
+    proxy.get("/orders/7").await;
+    proxy.post("/orders/7", "body").await;
+
+    let failures = r#"strangler_failures_total{cause="reset",route="orders",side="extracted"}"#;
+    assert_eq!(proxy.count(failures).await, 2);
+}
+
+#[tokio::test]
+async fn more_requests_than_connections_share_what_there_is() {
+    let legacy = Backend::answering(200, "ok").await;
+    let routes = format!(
+        "version: 1\nupstreams:\n  monolith: {{endpoints: [\"{}\"], max_connections: 2, timeouts: {{connect: 10s}}}}\nlegacy: monolith\n",
+        legacy.url()
+    );
+    let proxy = crate::support::proxy::Plan::file(&routes).start().await;
+
+    let load = Load::start(proxy.address, "/", 12, |status, _| status == 200);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let (done, failed) = load.stop().await;
+
+    assert_eq!(failed, 0);
+    // Handed over, not opened anew for each: the connections that cores take from each other are few.
+    assert!(legacy.connections() as u64 * 4 < done, "{} connections for {done} requests", legacy.connections());
 }

@@ -166,3 +166,20 @@ async fn verbs_say_what_to_do_when_no_proxy_answers() {
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("strangler run"), "{told}");
 }
+
+#[tokio::test]
+async fn a_second_signal_ends_the_wait() {
+    let legacy = Backend::hanging().await;
+    let mut proxy = Proxy::between(&legacy, &legacy).argument("--drain-deadline=600s").start().await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    while legacy.connections() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    proxy.signal("TERM");
+    proxy.wait_for_log("stopping");
+    proxy.signal("TERM");
+
+    assert!(proxy.wait().success());
+}

@@ -1,9 +1,11 @@
 //! What reaches the upstream and what comes back.
 
 use http::{Method, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::support::backend::Backend;
-use crate::support::proxy::Proxy;
+use crate::support::backend::{Backend, read_head};
+use crate::support::proxy::{PATIENCE, Proxy, strangler};
 
 #[tokio::test]
 async fn what_no_route_covers_falls_through_to_the_monolith() {
@@ -59,6 +61,7 @@ async fn nobody_but_a_trusted_peer_says_who_the_client_is() {
         ("strangler-shadow", "1"),
         ("x-strangler-route", "pay"),
         ("X_Forwarded_For", "203.0.113.9"),
+        ("x-forwarded-prefix", "/evil"),
         ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     ];
     let legacy = Backend::answering(200, "ok").await;
@@ -73,7 +76,9 @@ async fn nobody_but_a_trusted_peer_says_who_the_client_is() {
         (&strict["x-forwarded-for"], &strict["x-forwarded-proto"]),
         (&"127.0.0.1".parse().unwrap(), &"http".parse().unwrap())
     );
-    for gone in ["x-real-ip", "forwarded", "strangler-shadow", "x-strangler-route", "x_forwarded_for"] {
+    for gone in
+        ["x-real-ip", "forwarded", "strangler-shadow", "x-strangler-route", "x_forwarded_for", "x-forwarded-prefix"]
+    {
         assert!(!strict.contains_key(gone), "{gone} was believed");
     }
     assert!(!strict["traceparent"].to_str().unwrap().contains("0af7651916cd43dd8448eb211c80319c"));
@@ -157,4 +162,114 @@ async fn the_routes_own_header_changes_are_applied() {
     assert_eq!(seen["x-added"], "yes");
     assert!(!seen.contains_key("x-secret"));
     assert_eq!((answer.header("x-team"), answer.header("server")), (Some("pricing"), None));
+}
+
+/// The answer's bytes as they stand, to one request over a connection of its own.
+async fn raw(proxy: &Proxy, request: &str) -> String {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let reading = stream.read_to_end(&mut answer);
+    tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_length_beside_a_transfer_coding_does_not_cut_the_answer() {
+    let legacy = Backend::raw(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\nc\r\nfar too long\r\n0\r\n\r\n",
+    )
+    .await;
+    let proxy = Proxy::between(&legacy, &legacy).start().await;
+
+    assert_eq!(proxy.get("/").await.body, "far too long");
+}
+
+#[tokio::test]
+async fn a_chunked_body_of_a_read_that_is_too_large_to_keep_still_arrives() {
+    let legacy = Backend::with(|seen| Response::new(seen.body.len().to_string().into())).await;
+    let proxy = Proxy::between(&legacy, &legacy)
+        .route("{name: r, match: '/r', extracted: extracted, weight: 100%, fallback: {max_body: 4}}")
+        .start()
+        .await;
+
+    let request = "GET /r HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n5\r\nabcde\r\n5\r\nfghij\r\n0\r\n\r\n";
+    let answer = raw(&proxy, request).await;
+
+    assert!(answer.ends_with("10"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_speaks_http_1_0_gets_every_body_whole() {
+    let legacy = Backend::serving(std::sync::Arc::default(), |mut stream| async move {
+        // Keeps the connection, as old servers do, and says how many bytes of a chunked or measured body came.
+        loop {
+            let head = String::from_utf8(read_head(&mut stream).await).unwrap().to_ascii_lowercase();
+            if head.is_empty() {
+                return;
+            }
+            let mut got = 0;
+            if head.contains("transfer-encoding: chunked") {
+                let mut body = Vec::new();
+                while !body.ends_with(b"0\r\n\r\n") {
+                    body.push(stream.read_u8().await.unwrap());
+                }
+                got = body.len();
+            }
+            let text = format!(
+                "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: {}\r\n\r\n{got}",
+                got.to_string().len()
+            );
+            stream.write_all(text.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let proxy = Proxy::between(&legacy, &legacy).start().await;
+    proxy.get("/").await;
+
+    let request =
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n5\r\nabcde\r\n0\r\n\r\n";
+    let answer = raw(&proxy, request).await;
+
+    assert!(answer.starts_with("HTTP/1.1 200") && !answer.ends_with("\r\n\r\n0"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_broken_answer_never_looks_whole_to_a_client_of_http_1_0() {
+    let broken = Backend::raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nonly \r\n").await;
+    let sound = Backend::raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\n\r\n").await;
+    for (backend, expect) in [(broken, "502"), (sound, "200")] {
+        let proxy = Proxy::between(&backend, &backend).start().await;
+        let answer = raw(&proxy, "GET / HTTP/1.0\r\nhost: a\r\n\r\n").await;
+        assert_eq!(answer.get(9..12), Some(expect), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_override_forces_is_one_persons_and_its_token_stays_here() {
+    let extracted =
+        Backend::with(|_| Response::builder().header("cache-control", "public").body("extracted".into()).unwrap())
+            .await;
+    let proxy = Proxy::between(&extracted, &extracted)
+        .route("{name: r, match: '/r', extracted: extracted, override: {header: x-side}}")
+        .start()
+        .await;
+    let mut command = strangler();
+    command.args([
+        "override-token",
+        "--host",
+        "shop.example.com",
+        "--route",
+        "r",
+        "--side",
+        "extracted",
+        "--keys-file",
+    ]);
+    let output = command.arg(proxy.state_dir().join("keys")).output().unwrap();
+    let token = String::from_utf8(output.stdout).unwrap();
+
+    let forced = proxy.send(Method::GET, "/r", &[("x-side", token.trim())], "").await;
+
+    assert_eq!(forced.header("cache-control"), Some("private"));
+    assert!(!extracted.seen()[0].headers.contains_key("x-side"));
 }
