@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
 use crate::template::{PathError, normal_path};
 
@@ -108,12 +108,14 @@ pub fn admit<'a>(
     version: Version,
     headers: &'a HeaderMap,
 ) -> Result<Admitted<'a>, Refusal> {
-    check_framing(version, headers)?;
-    check_sizes(uri, headers)?;
+    if uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
+        return Err(Refusal::TargetTooLong);
+    }
+    let seen = look_through(version, headers)?;
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
-    let named = one_host(headers)?;
+    let named = seen.host.ok_or(Refusal::Host)?.to_str().map_err(|_| Refusal::Host)?;
     // Absolute form: the target's authority counts (§3.2.2), and must be one we could have been asked for.
     let authority = match (uri.scheme_str(), uri.authority()) {
         (None, None) => named,
@@ -128,52 +130,53 @@ pub fn admit<'a>(
         PathError::NotOrigin | PathError::BadEscape => Refusal::Target,
         PathError::DotSegment => Refusal::DotSegment,
     })?;
-    let expects_more = |value: &http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if headers.get_all(header::EXPECT).iter().any(expects_more) {
+    if seen.expects_more {
         return Err(Refusal::Expectation);
     }
     Ok(Admitted { host, authority, path, query: uri.query().unwrap_or_default() })
 }
 
-fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let is_chunked_once = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        if !is_chunked_once || headers.contains_key(header::CONTENT_LENGTH) || version == Version::HTTP_10 {
-            return Err(Refusal::Framing);
-        }
-    }
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    if let Some(length) = lengths.next() {
-        let is_number = !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
-        if !is_number || lengths.next().is_some() {
-            return Err(Refusal::Framing);
-        }
-    }
-    Ok(())
+/// What was seen of the fields that matter here.
+#[derive(Default)]
+struct Seen<'a> {
+    host: Option<&'a HeaderValue>,
+    is_coded: bool,
+    is_measured: bool,
+    expects_more: bool,
 }
 
-fn check_sizes(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-    if uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
-        return Err(Refusal::TargetTooLong);
-    }
-    let mut all = 0;
+/// One pass over all fields: sizes, framing, Host, expectations.
+fn look_through(version: Version, headers: &HeaderMap) -> Result<Seen<'_>, Refusal> {
+    let (mut all, mut seen) = (0, Seen::default());
     for (name, value) in headers {
         let field = name.as_str().len() + value.len();
         all += field + 4;
         if field > FIELD_BYTES_MAX || all > FIELDS_BYTES_MAX {
             return Err(Refusal::FieldsTooLarge);
         }
+        match name.as_str() {
+            "transfer-encoding" => {
+                let is_sound =
+                    value.as_bytes().eq_ignore_ascii_case(b"chunked") && !seen.is_coded && version != Version::HTTP_10;
+                if !is_sound {
+                    return Err(Refusal::Framing);
+                }
+                seen.is_coded = true;
+            }
+            "content-length" => {
+                let is_number = !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+                if !is_number || seen.is_measured {
+                    return Err(Refusal::Framing);
+                }
+                seen.is_measured = true;
+            }
+            "host" if seen.host.is_some() => return Err(Refusal::Host),
+            "host" => seen.host = Some(value),
+            "expect" => seen.expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+            _ => {}
+        }
     }
-    Ok(())
-}
-
-fn one_host(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().map_err(|_| Refusal::Host),
-        (_, _) => Err(Refusal::Host),
-    }
+    if seen.is_coded && seen.is_measured { Err(Refusal::Framing) } else { Ok(seen) }
 }
 
 /// The host of `host[:port]`, lower-case and without a trailing dot; `None` when it is not of that form (RFC 3986 §3.2.2).

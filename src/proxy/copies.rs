@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::header;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, header};
 use strangler_core::decide::{Decision, Reason, caller_key};
 use strangler_core::facts::RequestFacts;
 use strangler_core::observation::CopyJob;
@@ -65,38 +65,22 @@ impl CopyPlan {
     }
 
     /// Hands the copy to the shadow. A body that is not at hand whole is not copied.
-    pub(crate) fn dispatch(
-        self,
-        worker: &Worker,
-        parts: &Parts,
-        target: &PathAndQuery,
-        authority: &HeaderValue,
-        body: &OutBody,
-    ) -> Option<Tee> {
+    pub(crate) fn dispatch(self, worker: &Worker, parts: &Parts, target: &PathAndQuery, body: &OutBody) -> Option<Tee> {
         let queue = worker.copies.as_ref()?;
         let metrics = &worker.proxy.metrics;
-        let body = match body {
-            OutBody::Empty => bytes::Bytes::new(),
-            OutBody::Full(bytes) => bytes.clone(),
-            OutBody::Stream(_) => return None,
-        };
+        let body = body.to_bytes()?;
         if body.len() as u64 > self.plan.body_bytes_max {
             return None;
         }
         let name = self.route.name.clone();
         let (to, answer) = oneshot::channel();
-        let mut headers = parts.headers.clone();
-        if headers.get(header::HOST) != Some(authority) {
-            // An absolute target names the host, whatever the field says.
-            headers.insert(header::HOST, authority.clone());
-        }
         let job = Box::new(CopyJob {
             route_index: self.index,
             answered_by: self.answered_by,
             target: self.plan.target,
             method: parts.method.clone(),
             path_and_query: target.clone(),
-            headers,
+            headers: parts.headers.clone(),
             body,
             caller: self.caller,
             route: self.route,

@@ -100,8 +100,9 @@ impl Finish {
     /// The head of the answer is on its way: what the proxy itself has added until here is known.
     ///
     /// `waited` is how long upstreams were waited for, all tries together.
-    pub(crate) fn note_head(&self, waited: Duration) {
-        self.worker.proxy.metrics.overhead.observe(self.begun.elapsed().saturating_sub(waited).as_secs_f64());
+    pub(crate) fn note_head(&self, now: Instant, waited: Duration) {
+        let added = now.saturating_duration_since(self.begun).saturating_sub(waited);
+        self.worker.proxy.metrics.overhead.observe(added.as_secs_f64());
     }
 }
 

@@ -23,9 +23,8 @@ use crate::upstream::{Admission, UpstreamState};
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) target: PathAndQuery,
+    /// With the `Host` that the client asked for.
     pub(crate) headers: HeaderMap,
-    /// What the client sent as `Host`.
-    pub(crate) authority: HeaderValue,
     pub(crate) body: OutBody,
     /// Of a streamed body.
     pub(crate) progress: Option<Arc<UploadProgress>>,
@@ -41,6 +40,8 @@ pub(crate) struct Forwarded {
     pub(crate) upstream_time: Duration,
     /// From the first dispatch to any side to this head.
     pub(crate) waited: Duration,
+    /// When this head came.
+    pub(crate) now: Instant,
     /// Why legacy answers instead of extracted.
     pub(crate) fallback: Option<Failure>,
 }
@@ -69,9 +70,11 @@ struct Again {
 impl Forwarder<'_> {
     /// Sends `outgoing` to `side`, and on as the core decides.
     pub(crate) async fn forward(&self, mut side: Side, outgoing: Outgoing) -> Result<Forwarded, NoAnswer> {
-        let Outgoing { method, target, headers, authority, body, progress } = outgoing;
-        let limits = TryLimits { deadline: self.deadline, progress };
+        let Outgoing { method, target, headers, body, progress } = outgoing;
+        let begun = Instant::now();
+        let mut limits = TryLimits { now: begun, deadline: self.deadline, progress };
         let is_safe = strangler_core::facts::is_safe(&method);
+        let authority = headers.get(header::HOST).cloned();
         let build = |mut headers: HeaderMap, body: OutBody| {
             // Without a length the library sends a GET's body only when it is told how.
             if body.size_hint().exact().is_none() {
@@ -86,7 +89,6 @@ impl Forwarder<'_> {
         // Only a safe request can be sent once more after a byte of it has left, so only then a second one is kept.
         let again = is_safe.then(|| body.replay().map(|body| Again { headers: headers.clone(), body })).flatten();
         let mut request = Some(build(headers, body));
-        let begun = Instant::now();
         let mut side_begun = begun;
         let mut fallback = None;
         let mut tries: u8 = 0;
@@ -104,7 +106,7 @@ impl Forwarder<'_> {
                 None => Attempt { failure: Failure::Full, sent: Sent::Nothing, was_pooled: false, request: Some(next) },
                 Some(admission) => {
                     let endpoint = upstream.choose(chance::next_u64());
-                    set_host(next.headers_mut(), upstream, endpoint, &authority);
+                    set_host(next.headers_mut(), upstream, endpoint, fallback.and(authority.as_ref()));
                     upstream.note_request();
                     match pool::send(upstream, endpoint, Lane::User, next, &limits).await {
                         Ok(exchange) => match self.fault_of(side, exchange.response.status()) {
@@ -121,13 +123,15 @@ impl Forwarder<'_> {
                                 if let Some(failure) = fault {
                                     self.runtime.metrics.count_failure(side, failure);
                                 }
+                                let now = Instant::now();
                                 return Ok(Forwarded {
                                     exchange,
                                     admission,
                                     side,
                                     upstream: Arc::clone(upstream),
-                                    upstream_time: side_begun.elapsed(),
-                                    waited: begun.elapsed(),
+                                    upstream_time: now.saturating_duration_since(side_begun),
+                                    waited: now.saturating_duration_since(begun),
+                                    now,
                                     fallback,
                                 });
                             }
@@ -145,6 +149,7 @@ impl Forwarder<'_> {
                 }
             };
             let failure = failed.failure;
+            limits.now = Instant::now();
             let what = FailedTry {
                 failure,
                 sent: failed.sent,
@@ -152,7 +157,7 @@ impl Forwarder<'_> {
                 tries,
                 is_replayable: failed.request.is_some() || again.is_some(),
                 has_budget: is_retried(failure) && upstream.has_retry(self.proxy.begun.elapsed()),
-                has_time: self.deadline.is_none_or(|deadline| Instant::now() < deadline),
+                has_time: self.deadline.is_none_or(|deadline| limits.now < deadline),
             };
             match after_failure(side, self.route.map(|route| &**route), upstream.config.retry, &method, &what) {
                 NextMove::Retry => {
@@ -220,10 +225,10 @@ struct Attempt {
     request: Option<Request<OutBody>>,
 }
 
-fn set_host(headers: &mut HeaderMap, upstream: &UpstreamState, endpoint: usize, authority: &HeaderValue) {
+/// `authority` is what the client asked for, where another try may have put something else in its place.
+fn set_host(headers: &mut HeaderMap, upstream: &UpstreamState, endpoint: usize, authority: Option<&HeaderValue>) {
     let host = match &upstream.config.host {
-        HostPolicy::Preserve if headers.get(header::HOST) == Some(authority) => None,
-        HostPolicy::Preserve => Some(authority),
+        HostPolicy::Preserve => authority,
         HostPolicy::Upstream => upstream.endpoints().get(endpoint).map(|endpoint| &endpoint.authority),
         HostPolicy::Literal(host) => Some(host),
     };

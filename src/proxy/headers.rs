@@ -13,7 +13,6 @@ use crate::upstream::chance;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const VIA_US: HeaderValue = HeaderValue::from_static("1.1 strangler");
@@ -68,13 +67,15 @@ pub(crate) fn prepare_request(
     Ok(Prepared { traceparent, client })
 }
 
-/// Fields that only we may set, and names that a server may read as another one (`X_Forwarded_For`).
+/// Fields that only we may set, those in which a stranger would say who it is, and names that a server may read as another one (`X_Forwarded_For`).
 fn drop_ours_and_doubtful(headers: &mut HeaderMap, is_trusted: bool) {
     let is_dropped = |name: &HeaderName| {
         let name = name.as_str();
         // All of them: `X-Forwarded-Prefix` or `-Port` makes links as well as `-Host` does.
-        let is_forwarded = !is_trusted && name.starts_with("x-forwarded-");
-        is_forwarded || name.starts_with("strangler-") || name.starts_with("x-strangler-") || name.contains('_')
+        let is_hearsay = !is_trusted
+            && (name.starts_with("x-forwarded-")
+                || matches!(name, "forwarded" | "via" | "x-real-ip" | "traceparent" | "tracestate"));
+        is_hearsay || name.starts_with("strangler-") || name.starts_with("x-strangler-") || name.contains('_')
     };
     if headers.keys().any(is_dropped) {
         let dropped: Vec<HeaderName> = headers.keys().filter(|name| is_dropped(name)).cloned().collect();
@@ -102,9 +103,6 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) -> HeaderValue {
     if !peer.is_trusted {
-        headers.remove(header::FORWARDED);
-        headers.remove(X_REAL_IP);
-        headers.remove(header::VIA);
         headers.insert(X_FORWARDED_FOR, peer.text.clone());
         headers.insert(X_FORWARDED_HOST, authority.clone());
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -138,8 +136,9 @@ fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) 
 
 /// W3C Trace Context: a trusted peer's trace goes on under a span of ours, any other begins here.
 fn set_trace(headers: &mut HeaderMap, is_trusted: bool) -> HeaderValue {
-    let known = headers.get(TRACEPARENT).filter(|_| is_trusted).and_then(|value| trace_of(value.as_bytes()));
-    if known.is_none() {
+    // A stranger's has been dropped already.
+    let known = if is_trusted { headers.get(TRACEPARENT).and_then(|value| trace_of(value.as_bytes())) } else { None };
+    if is_trusted && known.is_none() {
         headers.remove(TRACESTATE);
     }
     let value = chance::traceparent(known.map(|(trace, _)| trace), known.map_or(*b"01", |(_, flags)| flags));
@@ -162,24 +161,16 @@ fn trace_of(value: &[u8]) -> Option<([u8; 32], [u8; 2])> {
 
 /// Makes an answer's fields ready for the client.
 pub(crate) fn prepare_response(headers: &mut HeaderMap) {
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        // Beside a transfer coding it says nothing (RFC 9112 §6.3), and left alone it would cut the answer.
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    if headers.keys().any(|name| name.as_str().starts_with("strangler-")) {
-        // Only we say such things.
-        let ours: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().starts_with("strangler-")).cloned().collect();
-        for name in ours {
-            headers.remove(name);
+    let is_ours = |name: &HeaderName| name.as_str().starts_with("strangler-");
+    if headers.keys().any(|name| is_hop_by_hop(name) || is_ours(name)) {
+        if headers.contains_key(header::TRANSFER_ENCODING) {
+            // Beside a transfer coding a length says nothing (RFC 9112 §6.3), and left alone it would cut the answer.
+            headers.remove(header::CONTENT_LENGTH);
         }
-    }
-    if headers.keys().any(is_hop_by_hop) {
-        // What is nominated wrongly is an upstream's fault, not the user's: those fields stay.
-        for name in nominated(headers).unwrap_or_default() {
-            headers.remove(name);
-        }
-        for name in &HOP_BY_HOP {
+        // What is nominated wrongly is an upstream's fault, not the user's: those fields stay. Of ours only we say such things.
+        let mut gone = nominated(headers).unwrap_or_default();
+        gone.extend(headers.keys().filter(|name| is_ours(name)).cloned());
+        for name in gone.iter().chain(&HOP_BY_HOP) {
             headers.remove(name);
         }
     }

@@ -1,13 +1,13 @@
 //! One request: let in, matched, decided, forwarded, copied, answered.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, Version, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use strangler_core::decide::{Decision, Reason, caller_key, decide};
 use strangler_core::door::{Admitted, Refusal, admit};
 use strangler_core::facts::RequestFacts;
@@ -29,7 +29,7 @@ use crate::proxy::tee::Tee;
 use crate::proxy::upload::{ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
 use crate::proxy::{Worker, answer};
 use crate::telemetry::metrics::SideGauge;
-use crate::upstream::body::{BodyError, OutBody};
+use crate::upstream::body::{BodyError, OutBody, length};
 use crate::upstream::budget::Held;
 use crate::upstream::chance;
 use crate::upstream::pool::UploadProgress;
@@ -82,6 +82,7 @@ pub(crate) async fn respond(
     };
     // The usual authority is the field itself; only an absolute target brings another one.
     let given = parts.headers.get(header::HOST).filter(|host| host.as_bytes() == admitted.authority.as_bytes());
+    let is_given = given.is_some();
     let Some(authority) = given.cloned().or_else(|| HeaderValue::from_str(admitted.authority).ok()) else {
         return refuse(finish, Refusal::Host);
     };
@@ -95,6 +96,9 @@ pub(crate) async fn respond(
         Ok(prepared) => prepared,
         Err(refusal) => return refuse(finish, refusal),
     };
+    if !is_given {
+        parts.headers.insert(header::HOST, authority.clone());
+    }
     if finish.is_logged() {
         finish.log(Logged {
             method: parts.method.clone(),
@@ -115,23 +119,28 @@ pub(crate) async fn respond(
     finish.place(Place { route: Arc::clone(&runtime), decision: decided.decision.clone() });
 
     let deadline = decided.route.as_ref().and_then(|route| route.deadline).map(|deadline| begun + deadline);
-    let taking = take_body(&worker, &parts, body, &decided, busy);
-    let taken = match deadline {
-        Some(at) => tokio::time::timeout_at(at.into(), taking).await.unwrap_or(Err(BodyError::Idle)),
-        None => taking.await,
+    let taken = if body.is_end_stream() {
+        Ok(Uploading { body: OutBody::Empty, progress: None, fault: None, _held: Held::default() })
+    } else {
+        // Boxed: most requests have no body, and this one's state would lie in every idle connection.
+        let taking = Box::pin(take_body(&worker, &parts, body, &decided, busy));
+        match deadline {
+            Some(at) => Box::pin(tokio::time::timeout_at(at.into(), taking)).await.unwrap_or(Err(BodyError::Idle)),
+            None => taking.await,
+        }
     };
     let Uploading { body, progress, fault, _held } = match taken {
         Ok(uploading) => uploading,
         Err(error) => return upload_failed(&worker, finish, error),
     };
-    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &authority, &body));
+    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body));
     let forwarder = Forwarder { proxy, runtime: &runtime, route: decided.route.as_ref(), deadline };
-    let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, authority, body, progress };
+    let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
     match Box::pin(forwarder.forward(decided.decision.side, outgoing)).await {
         Ok(forwarded) => {
             let response = answered(&worker, finish, &decided, forwarded, tee, deadline);
-            if version == Version::HTTP_10 { whole(response).await } else { response }
+            if version == Version::HTTP_10 { Box::pin(whole(response)).await } else { response }
         }
         Err(no_answer) => {
             if let Some(error) = fault.as_ref().and_then(|fault| fault.read()) {
@@ -204,28 +213,24 @@ async fn take_body(
     decided: &Decided,
     busy: &Arc<Busy>,
 ) -> Result<Uploading, BodyError> {
-    use hyper::body::Body as _;
     let idle = worker.proxy.settings.limits.body_idle;
     let bytes_max = decided.route.as_ref().map_or(u64::MAX, |route| route.max_body);
     let mut held = worker.proxy.read_ahead.hold(0).unwrap_or_default();
-    if incoming.is_end_stream() {
-        return Ok(Uploading { body: OutBody::Empty, progress: None, fault: None, _held: held });
-    }
     if incoming.size_hint().lower() > bytes_max {
         return Err(BodyError::TooLarge);
     }
     let is_small = incoming.size_hint().exact().is_some_and(|bytes| bytes <= SMALL_BODY);
-    let mut head = Bytes::new();
+    let mut head = VecDeque::new();
     if is_small || strangler_core::facts::is_safe(&parts.method) {
         let kept_max =
             decided.route.as_ref().and_then(|route| route.fallback).map_or(1 << 20, |fallback| fallback.max_body);
         let kept_max = if is_small { SMALL_BODY } else { kept_max };
         match read_ahead(&mut incoming, kept_max.min(bytes_max), idle, &mut held).await? {
-            ReadAhead::Whole(body) => {
-                return Ok(Uploading { body: OutBody::Full(body), progress: None, fault: None, _held: held });
+            ReadAhead::Whole(pieces) => {
+                return Ok(Uploading { body: OutBody::pieces(pieces), progress: None, fault: None, _held: held });
             }
-            ReadAhead::Part(part) if part.len() as u64 > bytes_max => return Err(BodyError::TooLarge),
-            ReadAhead::Part(part) => head = part,
+            ReadAhead::Part(pieces) if length(&pieces) > bytes_max => return Err(BodyError::TooLarge),
+            ReadAhead::Part(pieces) => head = pieces,
         }
     }
     let (progress, fault) = (UploadProgress::new(), Arc::<UploadFault>::default());
@@ -242,7 +247,7 @@ fn answered(
     tee: Option<Tee>,
     deadline: Option<Instant>,
 ) -> Response<ClientBody> {
-    let Forwarded { exchange, admission, side, upstream, upstream_time, waited, fallback } = forwarded;
+    let Forwarded { exchange, admission, side, upstream, upstream_time, waited, now, fallback } = forwarded;
     let (mut parts, incoming) = exchange.response.into_parts();
     let tee = match (tee, fallback) {
         (Some(tee), None) => Some(tee.head(parts.status, &parts.headers)),
@@ -276,7 +281,7 @@ fn answered(
     if finish.is_logged() {
         finish.note_upstream(upstream.config.name.as_str());
     }
-    finish.note_head(waited);
+    finish.note_head(now, waited);
     let body = ClientBody::upstream(UpstreamBody {
         incoming,
         lease: Some(exchange.lease),
@@ -296,7 +301,6 @@ const UNMEASURED_BYTES_MAX: usize = 16 << 20;
 /// To a client of HTTP/1.0 the end of the connection is the end of the answer, so one that breaks off would look whole. It is
 /// read to its end first, and sent with its length.
 async fn whole(response: Response<ClientBody>) -> Response<ClientBody> {
-    use hyper::body::Body as _;
     if response.body().is_end_stream() || response.headers().contains_key(header::CONTENT_LENGTH) {
         return response;
     }

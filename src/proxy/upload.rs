@@ -1,19 +1,20 @@
 //! A client's body on its way to an upstream: counted, bounded, never buffered whole.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::proxy::connection::Busy;
-use crate::upstream::body::{BodyError, OutBody};
+use crate::upstream::body::{BodyError, OutBody, length};
 use crate::upstream::budget::Held;
 use crate::upstream::pool::UploadProgress;
 
@@ -52,7 +53,8 @@ pub(crate) struct UploadBounds {
 
 /// The client's body as it comes, after what has been read of it already.
 pub(crate) struct Upload {
-    head: Option<Bytes>,
+    /// Read ahead, counted already.
+    head: VecDeque<Bytes>,
     incoming: Incoming,
     left: u64,
     idle: Duration,
@@ -66,15 +68,14 @@ pub(crate) struct Upload {
 impl Upload {
     /// `head` has been counted already.
     pub(crate) fn stream(
-        head: Bytes,
+        head: VecDeque<Bytes>,
         incoming: Incoming,
         bounds: UploadBounds,
         progress: Arc<UploadProgress>,
         fault: Arc<UploadFault>,
         busy: Arc<Busy>,
     ) -> OutBody {
-        let left = bounds.bytes_max.saturating_sub(head.len() as u64);
-        let head = (!head.is_empty()).then_some(head);
+        let left = bounds.bytes_max.saturating_sub(length(&head));
         OutBody::Stream(Box::pin(Upload {
             head,
             incoming,
@@ -98,7 +99,7 @@ impl Body for Upload {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(head) = self.head.take() {
+        if let Some(head) = self.head.pop_front() {
             self.progress.note(false);
             return Poll::Ready(Some(Ok(Frame::data(head))));
         }
@@ -127,11 +128,11 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.head.is_none() && self.incoming.is_end_stream()
+        self.head.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let head = self.head.as_ref().map_or(0, |head| head.len() as u64);
+        let head = length(&self.head);
         let rest = self.incoming.size_hint();
         rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(head + rest))
     }
@@ -140,10 +141,13 @@ impl Body for Upload {
 /// What came of reading a body ahead.
 pub(crate) enum ReadAhead {
     /// All of it.
-    Whole(Bytes),
+    Whole(VecDeque<Bytes>),
     /// Its beginning; the rest is still to come.
-    Part(Bytes),
+    Part(VecDeque<Bytes>),
 }
+
+/// Pieces of a body that are kept; beyond, the rest streams.
+const PIECES_MAX: usize = 256;
 
 /// Reads up to `bytes_max` bytes, or to the first that `held` has no room for.
 pub(crate) async fn read_ahead(
@@ -152,21 +156,23 @@ pub(crate) async fn read_ahead(
     idle: Duration,
     held: &mut Held,
 ) -> Result<ReadAhead, BodyError> {
-    let mut kept = BytesMut::new();
+    let mut pieces = VecDeque::new();
+    let mut kept = 0;
     loop {
         let frame = tokio::time::timeout(idle, incoming.frame()).await.map_err(|_| BodyError::Idle)?;
-        match frame {
-            None => return Ok(ReadAhead::Whole(kept.freeze())),
+        let data = match frame {
+            None => return Ok(ReadAhead::Whole(pieces)),
             Some(Err(_)) => return Err(BodyError::ClientGone),
-            Some(Ok(frame)) => {
-                let has_room = frame.data_ref().is_none_or(|data| held.grow(data.len() as u64));
-                if let Some(data) = frame.data_ref() {
-                    kept.extend_from_slice(data);
-                }
-                if kept.len() as u64 > bytes_max || !has_room {
-                    return Ok(ReadAhead::Part(kept.freeze()));
-                }
-            }
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        kept += data.len() as u64;
+        let has_room = held.grow(data.len() as u64);
+        if !data.is_empty() {
+            pieces.push_back(data);
+        }
+        // Pieces of one byte each would cost far more than their bytes.
+        if kept > bytes_max || !has_room || pieces.len() > PIECES_MAX {
+            return Ok(ReadAhead::Part(pieces));
         }
     }
 }

@@ -165,7 +165,7 @@ struct Outgoing {
 impl Outgoing {
     /// Takes the headers out of the job: nobody needs them afterwards.
     fn of(job: &mut Job, traceparent: HeaderValue) -> Outgoing {
-        let body = if job.body.is_empty() { OutBody::Empty } else { OutBody::Full(job.body.clone()) };
+        let body = OutBody::whole(job.body.clone());
         let headers = copy_headers(std::mem::take(&mut job.headers), traceparent);
         // As the client sent it; where that was replaced on the way to the other side, we have noted it.
         let host = headers.get(header::HOST).or_else(|| headers.get(X_FORWARDED_HOST)).cloned();
@@ -205,7 +205,7 @@ impl Outgoing {
         if let Some(host) = host {
             request.headers_mut().insert(header::HOST, host.clone());
         }
-        let limits = TryLimits { deadline: Some(deadline), progress: None };
+        let mut limits = TryLimits { now: Instant::now(), deadline: Some(deadline), progress: None };
         let mut stale = 0;
         loop {
             let error = match pool::send(upstream, endpoint, Lane::Shadow, request, &limits).await {
@@ -221,6 +221,7 @@ impl Outgoing {
                 Some(_) | None => return Err(error.failure),
             };
             stale += 1;
+            limits.now = Instant::now();
         }
     }
 }

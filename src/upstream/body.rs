@@ -1,5 +1,6 @@
 //! Bodies on their way to an upstream.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -24,8 +25,8 @@ pub enum BodyError {
 pub enum OutBody {
     /// None.
     Empty,
-    /// All of it, at hand; can be sent again.
-    Full(Bytes),
+    /// All of it, at hand in the pieces it came in; can be sent again.
+    Full(VecDeque<Bytes>),
     /// As it comes from the client; can be sent once.
     Stream(Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>),
 }
@@ -40,12 +41,37 @@ impl std::fmt::Debug for OutBody {
     }
 }
 
+/// Bytes in all.
+pub fn length(pieces: &VecDeque<Bytes>) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
+}
+
 impl OutBody {
+    /// One that is at hand.
+    pub fn pieces(pieces: VecDeque<Bytes>) -> OutBody {
+        if pieces.is_empty() { OutBody::Empty } else { OutBody::Full(pieces) }
+    }
+
+    /// One that is at hand in one piece.
+    pub fn whole(bytes: Bytes) -> OutBody {
+        OutBody::pieces(if bytes.is_empty() { VecDeque::new() } else { VecDeque::from([bytes]) })
+    }
+
+    /// All of it in one piece, if it is at hand.
+    pub fn to_bytes(&self) -> Option<Bytes> {
+        match self {
+            OutBody::Empty => Some(Bytes::new()),
+            OutBody::Full(pieces) if pieces.len() == 1 => pieces.front().cloned(),
+            OutBody::Full(pieces) => Some(pieces.iter().flatten().copied().collect::<Vec<u8>>().into()),
+            OutBody::Stream(_) => None,
+        }
+    }
+
     /// A second one like it, if it is at hand.
     pub fn replay(&self) -> Option<OutBody> {
         match self {
             OutBody::Empty => Some(OutBody::Empty),
-            OutBody::Full(bytes) => Some(OutBody::Full(bytes.clone())),
+            OutBody::Full(pieces) => Some(OutBody::Full(pieces.clone())),
             OutBody::Stream(_) => None,
         }
     }
@@ -58,10 +84,12 @@ impl Body for OutBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut *self {
             OutBody::Empty => Poll::Ready(None),
-            OutBody::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                *self = OutBody::Empty;
-                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            OutBody::Full(pieces) => {
+                let piece = pieces.pop_front();
+                if pieces.is_empty() {
+                    *self = OutBody::Empty;
+                }
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
             }
             OutBody::Stream(body) => body.as_mut().poll_frame(cx),
         }
@@ -70,7 +98,7 @@ impl Body for OutBody {
     fn is_end_stream(&self) -> bool {
         match self {
             OutBody::Empty => true,
-            OutBody::Full(bytes) => bytes.is_empty(),
+            OutBody::Full(pieces) => pieces.is_empty(),
             OutBody::Stream(body) => body.is_end_stream(),
         }
     }
@@ -78,7 +106,7 @@ impl Body for OutBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             OutBody::Empty => SizeHint::with_exact(0),
-            OutBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            OutBody::Full(pieces) => SizeHint::with_exact(length(pieces)),
             OutBody::Stream(body) => body.size_hint(),
         }
     }

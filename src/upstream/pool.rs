@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use strangler_core::route::Timeouts;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
+use tokio::time::Sleep;
 
 use crate::upstream::body::OutBody;
 use crate::upstream::{ConnectionCount, UpstreamState, resolve};
@@ -64,6 +66,9 @@ struct PoolKey {
 struct Conn {
     sender: SendRequest<OutBody>,
     task: AbortHandle,
+    /// Bounds the wait for each answer's head. Kept with the connection: made once, and put off for each request without touching
+    /// the runtime's wheel, where a timer of its own for each would be an allocation and two locks.
+    timer: Pin<Box<Sleep>>,
     /// An answer in HTTP/1.0 came over it: the library would speak 1.0 from then on, and send no chunked body.
     is_old: bool,
 }
@@ -210,6 +215,8 @@ fn hand_over(key: PoolKey, mut conn: Conn) -> Option<Conn> {
 /// Bounds on one try.
 #[derive(Clone, Debug)]
 pub struct TryLimits {
+    /// When the try begins.
+    pub now: Instant,
     /// When the whole request must have ended.
     pub deadline: Option<Instant>,
     /// Of a streamed body, so that the wait for the answer begins when the request has been sent.
@@ -230,25 +237,26 @@ pub async fn send(
     let key = PoolKey { upstream: upstream.id, endpoint, lane };
     let busy = EndpointBusy::new(upstream, endpoint);
     let is_safe = strangler_core::facts::is_safe(request.method());
-    let (mut conn, was_pooled) = if let Some(conn) = take(key, if is_safe { IDLE_MAX } else { IDLE_MAX_UNSAFE }) {
-        (conn, true)
-    } else {
-        // Boxed: a dial is rare, and its future need not lie in every request's.
-        match Box::pin(dial(upstream, key, limits.deadline)).await {
-            Ok(dialled) => dialled,
-            Err((failure, cause)) => {
-                return Err(TryError {
-                    failure,
-                    sent: Sent::Nothing,
-                    was_pooled: false,
-                    request: Some(request),
-                    cause,
-                });
+    let (mut conn, was_pooled) =
+        if let Some(conn) = take(key, limits.now, if is_safe { IDLE_MAX } else { IDLE_MAX_UNSAFE }) {
+            (conn, true)
+        } else {
+            // Boxed: a dial is rare, and its future need not lie in every request's.
+            match Box::pin(dial(upstream, key, limits.deadline)).await {
+                Ok(dialled) => dialled,
+                Err((failure, cause)) => {
+                    return Err(TryError {
+                        failure,
+                        sent: Sent::Nothing,
+                        was_pooled: false,
+                        request: Some(request),
+                        cause,
+                    });
+                }
             }
-        }
-    };
+        };
     let answer = conn.sender.try_send_request(request);
-    match wait_for_head(answer, &upstream.config.timeouts, limits).await {
+    match wait_for_head(answer, conn.timer.as_mut(), &upstream.config.timeouts, limits).await {
         Some(Ok(response)) => {
             conn.is_old = response.version() < http::Version::HTTP_11;
             Ok(Exchange { response, lease: Lease { key, conn, upstream: Arc::clone(upstream), _busy: busy } })
@@ -265,9 +273,15 @@ pub async fn send(
 }
 
 /// `None`: not in time.
-async fn wait_for_head<T>(answer: impl Future<Output = T>, timeouts: &Timeouts, limits: &TryLimits) -> Option<T> {
+async fn wait_for_head<T>(
+    answer: impl Future<Output = T>,
+    mut timer: Pin<&mut Sleep>,
+    timeouts: &Timeouts,
+    limits: &TryLimits,
+) -> Option<T> {
     let mut answer = std::pin::pin!(answer);
-    let begun = Instant::now();
+    let begun = limits.now;
+    let mut is_late = false;
     loop {
         // The wait for the head begins with the request's last byte. Until then the upload must go on; a client that is slow runs
         // into a bound of its own, so what stalls here is an upstream that does not read.
@@ -281,16 +295,19 @@ async fn wait_for_head<T>(answer: impl Future<Output = T>, timeouts: &Timeouts, 
             (Some(at), None) | (None, Some(at)) => at,
             (None, None) => return Some(answer.await),
         };
-        if at <= Instant::now() {
+        if is_late && at <= Instant::now() {
             return None;
         }
-        if let Ok(answer) = tokio::time::timeout_at(at.into(), answer.as_mut()).await {
-            return Some(answer);
+        timer.as_mut().reset(at.into());
+        tokio::select! {
+            biased;
+            answer = answer.as_mut() => return Some(answer),
+            () = timer.as_mut() => is_late = true,
         }
     }
 }
 
-fn take(key: PoolKey, idle_max: Duration) -> Option<Conn> {
+fn take(key: PoolKey, now: Instant, idle_max: Duration) -> Option<Conn> {
     POOL.with_borrow_mut(|pool| {
         let idle = pool.get_mut(&key)?;
         // The newest first: the oldest then run into their end. One whose last exchange is not quite over is left for later.
@@ -302,7 +319,7 @@ fn take(key: PoolKey, idle_max: Duration) -> Option<Conn> {
                 idle.swap_remove(at);
             } else if candidate.conn.sender.is_ready() {
                 // Idle for too long for this one: those further down have been so for longer.
-                return (candidate.since.elapsed() < idle_max).then(|| idle.swap_remove(at).conn);
+                return (now.saturating_duration_since(candidate.since) < idle_max).then(|| idle.swap_remove(at).conn);
             }
         }
         None
@@ -382,7 +399,8 @@ async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant
         let _ = connection.await;
         drop((count, permit));
     });
-    Ok((Conn { sender, task: task.abort_handle(), is_old: false }, false))
+    let timer = Box::pin(tokio::time::sleep(IDLE_MAX));
+    Ok((Conn { sender, task: task.abort_handle(), timer, is_old: false }, false))
 }
 
 /// What a request without a connection gets.

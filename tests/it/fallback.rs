@@ -211,3 +211,18 @@ async fn more_requests_than_connections_share_what_there_is() {
     // Handed over, not opened anew for each: the connections that cores take from each other are few.
     assert!(legacy.connections() as u64 * 4 < done, "{} connections for {done} requests", legacy.connections());
 }
+
+#[tokio::test]
+async fn a_fallback_is_sent_with_the_host_that_the_client_asked_for() {
+    let legacy = Backend::answering(200, "from the monolith").await;
+    let extracted = Backend::refusing().await;
+    let routes = format!(
+        "version: 1\nlegacy: {}\nupstreams:\n  extracted: {{endpoints: [\"{}\"], host: upstream}}\nroutes:\n  - {{name: r, match: '/r', extracted: extracted, weight: 100%}}\n",
+        legacy.url(),
+        extracted.url()
+    );
+    let proxy = crate::support::proxy::Plan::file(&routes).start().await;
+
+    assert_eq!(proxy.get("/r").await.body, "from the monolith");
+    assert_eq!(legacy.seen()[0].headers["host"], "shop.example.com");
+}
