@@ -444,7 +444,8 @@ fn reloader(
 
 fn log_attempt(path: &Path, status: &ConfigStatus) {
     let origin = path.display().to_string();
-    let text = std::fs::read(path).unwrap_or_default();
+    // By the same door as the loader: what it refuses (a pipe, a file without end) must not be read for its picture either.
+    let text = crate::config::read(path).unwrap_or_default();
     let shown = render::text(&status.last.faults, &origin, &text, false);
     if let Some(error) = &status.not_kept {
         tracing::error!(error, "the routes in force cannot be kept for the next start");

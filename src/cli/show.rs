@@ -226,10 +226,11 @@ pub(super) fn divergences(answer: &Value) -> String {
     let mut out = String::new();
     for one in found {
         let record = one.get("record").unwrap_or(&Value::Null);
-        let direction = text(record, "direction").replace("->", " → ");
+        // Values below stand legacy first; who answered the user is said in words, for an arrow would read as their order.
+        let answered_by = text(record, "direction").split("->").next().unwrap_or_default().to_owned();
         let (at, route, method, target) =
             (text(one, "at"), text(one, "route"), text(record, "method"), text(record, "target"));
-        let _ = writeln!(out, "{at}  {route}  {method} {target}  {direction}  {}", text(one, "id"));
+        let _ = writeln!(out, "{at}  {route}  {method} {target}  ({answered_by} answered)  {}", text(one, "id"));
         let mut rows = table(&[]);
         for difference in list(record, "differences") {
             let value = |side: &str| {

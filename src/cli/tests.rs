@@ -195,7 +195,7 @@ fn a_divergence_names_its_place_and_both_values() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let lines: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    assert!(lines[0].ends_with("cart-total GET /cart/<str len=2 #a1>/total legacy → extracted d-1"), "{shown}");
+    assert!(lines[0].ends_with("cart-total GET /cart/<str len=2 #a1>/total (legacy answered) d-1"), "{shown}");
     assert_eq!(lines[1], "/total_cents value 9781 → 9782");
     assert_eq!(lines[2], "/note\u{fffd}[2J missing \"x\" → (nothing)", "nothing that a terminal obeys is printed");
     assert_eq!(lines[3], "… and 1 more");

@@ -264,6 +264,7 @@ impl Work {
             }
             if Instant::now() >= next_poll {
                 next_poll = Instant::now() + POLL;
+                self.keep_if_missed();
             }
         }
     }
@@ -343,6 +344,16 @@ impl Work {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             format!("{error}{cause}")
         });
+    }
+
+    /// A disk that was full may have room again.
+    fn keep_if_missed(&mut self) {
+        if self.status.not_kept.is_some() && self.status.source == Source::File {
+            self.keep();
+            if self.status.not_kept.is_none() {
+                tracing::info!(revision = %self.status.revision, "the routes in force are kept for the next start again");
+            }
+        }
     }
 
     fn say(&mut self, outcome: AttemptOutcome, faults: Vec<Fault>) {

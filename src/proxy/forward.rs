@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body as _;
 use strangler_core::fallback::{FailedTry, NextMove, Sent, after_failure};
 use strangler_core::observation::Failure;
-use strangler_core::route::{HostPolicy, Route};
+use strangler_core::route::{HostPolicy, Retry, Route};
 use strangler_core::side::Side;
 
 use crate::proxy::Proxy;
@@ -72,7 +72,7 @@ impl Forwarder<'_> {
     pub(crate) async fn forward(&self, mut side: Side, outgoing: Outgoing) -> Result<Forwarded, NoAnswer> {
         let Outgoing { method, target, headers, body, progress } = outgoing;
         let begun = Instant::now();
-        let mut limits = TryLimits { now: begun, deadline: self.deadline, progress };
+        let mut limits = TryLimits { now: begun, is_fresh: false, deadline: self.deadline, progress };
         let is_safe = strangler_core::facts::is_safe(&method);
         let authority = headers.get(header::HOST).cloned();
         let build = |mut headers: HeaderMap, body: OutBody| {
@@ -159,8 +159,12 @@ impl Forwarder<'_> {
                 has_budget: is_retried(failure) && upstream.has_retry(self.proxy.begun.elapsed()),
                 has_time: self.deadline.is_none_or(|deadline| limits.now < deadline),
             };
-            match after_failure(side, self.route.map(|route| &**route), upstream.config.retry, &method, &what) {
+            // Legacy is tried once: a fallback must not double what it is asked for.
+            let retry =
+                if fallback.is_some() { Retry { times: 0, ..upstream.config.retry } } else { upstream.config.retry };
+            match after_failure(side, self.route.map(|route| &**route), retry, &method, &what) {
                 NextMove::Retry => {
+                    limits.is_fresh = what.was_pooled;
                     // A dead pooled connection is no news of the endpoint, and its replacement costs nothing.
                     if !(what.was_pooled && tries == 1) {
                         upstream.take_retry();
@@ -174,6 +178,7 @@ impl Forwarder<'_> {
                     side_begun = Instant::now();
                     fallback = Some(failure);
                     side = Side::Legacy;
+                    limits.is_fresh = false;
                     tries = 0;
                     request = failed.request;
                 }

@@ -49,6 +49,11 @@ pub struct Bound {
 pub fn bind(address: SocketAddr, cores: usize) -> Result<Bound, ListenError> {
     let failed = |source| ListenError { address, source };
     let mut bound = Bound { address, sockets: Vec::with_capacity(cores) };
+    if cores > 1 {
+        // Sockets of several cores share the address, and so would those of another process: each would get a part of the
+        // connections, in silence. One that shares with nobody finds out.
+        drop(bind_one(address, false).map_err(failed)?);
+    }
     for _ in 0..cores {
         let socket = bind_one(bound.address, cores > 1).map_err(failed)?;
         bound.address = socket.local_addr().map_err(failed)?;

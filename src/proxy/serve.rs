@@ -332,6 +332,7 @@ fn upload_failed(worker: &Worker, mut finish: Finish, error: BodyError) -> Respo
     let (reason, response) = match error {
         BodyError::TooLarge => ("body_too_large", answer::refused(Refusal::BodyTooLarge)),
         BodyError::Idle => ("body_timeout", answer::slow_body()),
+        BodyError::Malformed => ("bad_framing", answer::refused(Refusal::Framing)),
         BodyError::ClientGone => {
             // Nobody is there to read it: no answer, and no failure of anybody's.
             finish.error = Some("client_gone");

@@ -28,6 +28,7 @@ impl UploadFault {
             1 => Some(BodyError::ClientGone),
             2 => Some(BodyError::TooLarge),
             3 => Some(BodyError::Idle),
+            4 => Some(BodyError::Malformed),
             _ => None,
         }
     }
@@ -37,6 +38,7 @@ impl UploadFault {
             BodyError::ClientGone => 1,
             BodyError::TooLarge => 2,
             BodyError::Idle => 3,
+            BodyError::Malformed => 4,
         };
         self.0.store(code, Ordering::Relaxed);
     }
@@ -114,7 +116,7 @@ impl Body for Upload {
                 self.progress.note(self.incoming.is_end_stream());
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => self.fail(BodyError::ClientGone),
+            Poll::Ready(Some(Err(error))) => self.fail(fault_of(&error)),
             Poll::Ready(None) => {
                 self.progress.note(true);
                 Poll::Ready(None)
@@ -135,6 +137,15 @@ impl Body for Upload {
         let head = length(&self.head);
         let rest = self.incoming.size_hint();
         rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(head + rest))
+    }
+}
+
+/// Whether the client broke off, or sent what is no body.
+fn fault_of(error: &hyper::Error) -> BodyError {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    match cause.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData) => BodyError::Malformed,
+        Some(_) | None => BodyError::ClientGone,
     }
 }
 
@@ -162,7 +173,7 @@ pub(crate) async fn read_ahead(
         let frame = tokio::time::timeout(idle, incoming.frame()).await.map_err(|_| BodyError::Idle)?;
         let data = match frame {
             None => return Ok(ReadAhead::Whole(pieces)),
-            Some(Err(_)) => return Err(BodyError::ClientGone),
+            Some(Err(error)) => return Err(fault_of(&error)),
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
         };
         kept += data.len() as u64;

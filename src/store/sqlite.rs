@@ -2,7 +2,6 @@
 
 mod rows;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -14,7 +13,7 @@ use sqlx::{ConnectOptions, Connection};
 use strangler_core::name::RouteName;
 use strangler_core::runtime::{Kill, Move};
 
-use crate::store::sqlite::rows::{audit_of, divergence_of, insert, kill_of, move_of, signed};
+use crate::store::sqlite::rows::{audit_of, divergence_of, insert, insert_divergences, kill_of, move_of, signed};
 use crate::store::{AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredDivergence, now_unix_ms};
 
 /// One entry per version; `user_version` says how many a file has seen. Never edit one that has shipped: add another.
@@ -313,57 +312,48 @@ impl Database {
     /// Changes and audit entries in one transaction.
     pub(super) async fn save(&mut self, changes: &[Change], audit: &[AuditEntry]) -> Result<()> {
         const DOING: &str = "save a change";
-        let mut transaction = self.connection.begin().await.map_err(sql_error(DOING))?;
-        insert(&mut transaction, changes, audit).await.map_err(sql_error(DOING))?;
-        transaction.commit().await.map_err(sql_error(DOING))
+        self.begin(DOING).await?;
+        let done = insert(&mut self.connection, changes, audit).await;
+        self.end(DOING, done).await
+    }
+
+    /// Begins a transaction, whatever a failure before has left open: inside of that one nothing would ever be committed.
+    async fn begin(&mut self, doing: &'static str) -> Result<()> {
+        // Usually there is none, and this says so.
+        let _ = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await.map(drop).map_err(sql_error(doing))
+    }
+
+    /// Ends it: committed, or undone.
+    async fn end(&mut self, doing: &'static str, done: sqlx::Result<()>) -> Result<()> {
+        let ended = match done {
+            Ok(()) => sqlx::raw_sql("COMMIT").execute(&mut self.connection).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if ended.is_err() {
+            // SQLite has perhaps undone it itself.
+            let _ = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await;
+        }
+        ended.map_err(sql_error(doing))
     }
 
     /// All moves and kills anew, after the file had been out of reach.
     pub(super) async fn save_all(&mut self, changes: &[Change], audit: &[AuditEntry]) -> Result<()> {
         const DOING: &str = "save all changes anew";
-        let mut transaction = self.connection.begin().await.map_err(sql_error(DOING))?;
-        let cleared = sqlx::raw_sql("DELETE FROM moves; DELETE FROM kills;").execute(&mut *transaction).await;
-        cleared.map_err(sql_error(DOING))?;
-        insert(&mut transaction, changes, audit).await.map_err(sql_error(DOING))?;
-        transaction.commit().await.map_err(sql_error(DOING))
+        self.begin(DOING).await?;
+        let done = match sqlx::raw_sql("DELETE FROM moves; DELETE FROM kills;").execute(&mut self.connection).await {
+            Ok(_) => insert(&mut self.connection, changes, audit).await,
+            Err(error) => Err(error),
+        };
+        self.end(DOING, done).await
     }
 
     /// A batch of divergences in one transaction; of each signature only the newest stay.
     pub(super) async fn save_divergences(&mut self, batch: &[(StoredDivergence, Keep)]) -> Result<()> {
         const DOING: &str = "save divergences";
-        let mut signatures = BTreeMap::new();
-        let mut transaction = self.connection.begin().await.map_err(sql_error(DOING))?;
-        for (one, keep) in batch {
-            let age_ms = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
-            sqlx::query(
-                "INSERT OR REPLACE INTO divergences (id, at_unix_ms, expires_unix_ms, route, signature, bytes, json)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )
-            .bind(&one.id)
-            .bind(signed(one.at_unix_ms))
-            .bind(signed(one.at_unix_ms.saturating_add(age_ms)))
-            .bind(&one.route)
-            .bind(&one.signature)
-            .bind(signed(one.json.len() as u64))
-            .bind(&one.json)
-            .execute(&mut *transaction)
-            .await
-            .map_err(sql_error(DOING))?;
-            signatures.insert((&one.route, &one.signature), keep.per_signature);
-        }
-        for ((route, signature), per_signature) in signatures {
-            sqlx::query(
-                "DELETE FROM divergences WHERE id IN (SELECT id FROM divergences WHERE route = ?1 AND signature = ?2
-                 ORDER BY at_unix_ms DESC, id DESC LIMIT -1 OFFSET ?3)",
-            )
-            .bind(route)
-            .bind(signature)
-            .bind(i64::from(per_signature))
-            .execute(&mut *transaction)
-            .await
-            .map_err(sql_error(DOING))?;
-        }
-        transaction.commit().await.map_err(sql_error(DOING))
+        self.begin(DOING).await?;
+        let done = insert_divergences(&mut self.connection, batch).await;
+        self.end(DOING, done).await
     }
 
     /// Takes out what is too old and what is too much; answers the bytes of divergences that are left.
@@ -444,5 +434,37 @@ impl Database {
     /// Writes the log back into the file and closes it.
     pub(super) async fn close(self) {
         let _ = self.connection.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::now_unix_ms;
+    use strangler_core::runtime::{Kill, KillScope, KillSource, Note};
+
+    #[tokio::test]
+    async fn what_is_saved_after_a_full_disk_is_really_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("strangler.db");
+        let mut database = open(dir.path(), &path).await.database.unwrap();
+        let cap = async |database: &mut Database, pages: &str| {
+            let sql = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+            sqlx::raw_sql(sql).execute(&mut database.connection).await.unwrap();
+        };
+        let big: Vec<AuditEntry> =
+            (0..200).map(|_| AuditEntry { reason: "x".repeat(1_000), ..AuditEntry::default() }).collect();
+        let (scope, source): (KillScope, _) = ("prices".parse().unwrap(), KillSource::Api);
+        let note = Note::new("ops", now_unix_ms(), "incident").unwrap();
+        let kill = Kill { scope: scope.clone(), source, accept_stale: false, note };
+
+        cap(&mut database, "1").await;
+        assert!(database.save_all(&[], &big).await.is_err(), "a full disk");
+        assert!(database.save(&[], &big).await.is_err(), "a full disk");
+        cap(&mut database, "1000000").await;
+        database.save(&[Change::Kill(scope, source, Some(kill))], &[]).await.unwrap();
+        drop(database);
+
+        assert_eq!(open(dir.path(), &path).await.kills.len(), 1);
     }
 }

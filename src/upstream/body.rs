@@ -13,6 +13,9 @@ pub enum BodyError {
     /// The client broke off.
     #[error("the client broke off its request")]
     ClientGone,
+    /// What came is not how a body is framed.
+    #[error("the request's body is not framed as it says")]
+    Malformed,
     /// More bytes than the route takes.
     #[error("the request's body is larger than the route takes")]
     TooLarge,

@@ -217,6 +217,8 @@ fn hand_over(key: PoolKey, mut conn: Conn) -> Option<Conn> {
 pub struct TryLimits {
     /// When the try begins.
     pub now: Instant,
+    /// Whether only a new connection will do: the last one from the pool was dead, and so may be the next.
+    pub is_fresh: bool,
     /// When the whole request must have ended.
     pub deadline: Option<Instant>,
     /// Of a streamed body, so that the wait for the answer begins when the request has been sent.
@@ -237,24 +239,25 @@ pub async fn send(
     let key = PoolKey { upstream: upstream.id, endpoint, lane };
     let busy = EndpointBusy::new(upstream, endpoint);
     let is_safe = strangler_core::facts::is_safe(request.method());
-    let (mut conn, was_pooled) =
-        if let Some(conn) = take(key, limits.now, if is_safe { IDLE_MAX } else { IDLE_MAX_UNSAFE }) {
-            (conn, true)
-        } else {
-            // Boxed: a dial is rare, and its future need not lie in every request's.
-            match Box::pin(dial(upstream, key, limits.deadline)).await {
-                Ok(dialled) => dialled,
-                Err((failure, cause)) => {
-                    return Err(TryError {
-                        failure,
-                        sent: Sent::Nothing,
-                        was_pooled: false,
-                        request: Some(request),
-                        cause,
-                    });
-                }
+    let idle_max = if is_safe { IDLE_MAX } else { IDLE_MAX_UNSAFE };
+    let pooled = if limits.is_fresh { None } else { take(key, limits.now, idle_max) };
+    let (mut conn, was_pooled) = if let Some(conn) = pooled {
+        (conn, true)
+    } else {
+        // Boxed: a dial is rare, and its future need not lie in every request's.
+        match Box::pin(dial(upstream, key, limits.deadline)).await {
+            Ok(dialled) => dialled,
+            Err((failure, cause)) => {
+                return Err(TryError {
+                    failure,
+                    sent: Sent::Nothing,
+                    was_pooled: false,
+                    request: Some(request),
+                    cause,
+                });
             }
-        };
+        }
+    };
     let answer = conn.sender.try_send_request(request);
     match wait_for_head(answer, conn.timer.as_mut(), &upstream.config.timeouts, limits).await {
         Some(Ok(response)) => {
@@ -363,7 +366,8 @@ async fn dial(
     };
     let connecting = connect(upstream, key, at);
     match at {
-        Some(at) => match tokio::time::timeout_at(at.into(), connecting).await {
+        // A little later than the wait for room, which ends at the same moment and says more.
+        Some(at) => match tokio::time::timeout_at((at + Duration::from_millis(1)).into(), connecting).await {
             Ok(done) => done,
             Err(_) => Err((Failure::ConnectTimeout, None)),
         },
@@ -373,7 +377,7 @@ async fn dial(
 
 async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant>) -> Result<(Conn, bool), DialError> {
     let failed = |error: io::Error| (Failure::Connect, Some(error));
-    let permit = match leave_to_open(upstream, key).await? {
+    let permit = match leave_to_open(upstream, key, at).await? {
         Leave::Open(permit) => permit,
         Leave::Given(conn) => return Ok((conn, true)),
     };
@@ -411,7 +415,7 @@ enum Leave {
     Given(Conn),
 }
 
-async fn leave_to_open(upstream: &Arc<UpstreamState>, key: PoolKey) -> Result<Leave, DialError> {
+async fn leave_to_open(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant>) -> Result<Leave, DialError> {
     let connections = Arc::clone(&upstream.connections);
     let max = upstream.config.max_connections as usize;
     if key.lane == Lane::Shadow && connections.available_permits() <= max - max / 2 {
@@ -429,10 +433,18 @@ async fn leave_to_open(upstream: &Arc<UpstreamState>, key: PoolKey) -> Result<Le
         queue.retain(|waiter| !waiter.is_closed());
         queue.push_back(give);
     });
+    let too_late = async {
+        match at {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         biased;
         Ok(conn) = given => Ok(Leave::Given(conn)),
         permit = connections.acquire_owned() => permit.map(Leave::Open).map_err(|_| (Failure::Connect, None)),
+        // Nothing is wrong with the way there: there is no room.
+        () = too_late => Err((Failure::Full, None)),
     }
 }
 

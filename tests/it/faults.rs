@@ -183,3 +183,47 @@ async fn a_second_signal_ends_the_wait() {
 
     assert!(proxy.wait().success());
 }
+
+#[tokio::test]
+async fn a_pipe_in_place_of_the_routes_file_hangs_nobody() {
+    let legacy = Backend::answering(200, "ok").await;
+    let mut proxy = Proxy::between(&legacy, &legacy).start().await;
+    let good = std::fs::read_to_string(proxy.routes_file()).unwrap();
+    let pipe = proxy.dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::rename(&pipe, proxy.routes_file()).unwrap();
+    proxy.wait_for_log("was refused");
+
+    proxy.write_routes(&format!("{good}# mended\n"));
+    proxy.wait_for_metric("strangler_config_last_reload_successful", 1.0).await;
+
+    proxy.signal("TERM");
+    assert!(proxy.wait().success());
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_address_is_told_so() {
+    let legacy = Backend::answering(200, "ok").await;
+    let first = Proxy::between(&legacy, &legacy).start().await;
+    let second = Proxy::between(&legacy, &legacy).argument("--listen").argument(&first.address.to_string());
+    std::fs::write(second.routes_file(), "version: 1\nlegacy: http://127.0.0.1:1\n").unwrap();
+
+    let output = second.command().output().unwrap();
+
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("cannot listen on"), "{told}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_framed_is_the_clients_fault() {
+    let legacy = Backend::answering(200, "ok").await;
+    let proxy = Proxy::between(&legacy, &legacy).start().await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nno size\r\n").await.unwrap();
+    let mut answer = [0u8; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+
+    assert_eq!(&answer, b"HTTP/1.1 400");
+    assert_eq!(legacy.seen().len(), 0);
+}

@@ -1,12 +1,51 @@
 //! Rows: how a value is written, and what is made of it when it is read.
 
+use std::collections::BTreeMap;
+
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use strangler_core::name::RouteName;
 use strangler_core::runtime::{Kill, Move, MoveKind, Note};
 use strangler_core::weight::Weight;
 
-use crate::store::{AuditEntry, Change, StoredDivergence};
+use crate::store::{AuditEntry, Change, Keep, StoredDivergence};
+
+/// A batch of divergences; of each signature only the newest stay.
+pub(super) async fn insert_divergences(
+    connection: &mut SqliteConnection,
+    batch: &[(StoredDivergence, Keep)],
+) -> sqlx::Result<()> {
+    let mut signatures = BTreeMap::new();
+    for (one, keep) in batch {
+        let age_ms = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
+        sqlx::query(
+            "INSERT OR REPLACE INTO divergences (id, at_unix_ms, expires_unix_ms, route, signature, bytes, json)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )
+        .bind(&one.id)
+        .bind(signed(one.at_unix_ms))
+        .bind(signed(one.at_unix_ms.saturating_add(age_ms)))
+        .bind(&one.route)
+        .bind(&one.signature)
+        .bind(signed(one.json.len() as u64))
+        .bind(&one.json)
+        .execute(&mut *connection)
+        .await?;
+        signatures.insert((&one.route, &one.signature), keep.per_signature);
+    }
+    for ((route, signature), per_signature) in signatures {
+        sqlx::query(
+            "DELETE FROM divergences WHERE id IN (SELECT id FROM divergences WHERE route = ?1 AND signature = ?2
+                 ORDER BY at_unix_ms DESC, id DESC LIMIT -1 OFFSET ?3)",
+        )
+        .bind(route)
+        .bind(signature)
+        .bind(i64::from(per_signature))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
 
 pub(super) async fn insert(
     connection: &mut SqliteConnection,
