@@ -49,6 +49,8 @@ pub(crate) struct Forwarded {
 /// No side answered.
 #[derive(Debug)]
 pub(crate) struct NoAnswer {
+    /// The side that failed last; not charged yet, for the client may have been at fault.
+    pub(crate) side: Side,
     pub(crate) failure: Failure,
     pub(crate) fallback: Option<Failure>,
 }
@@ -100,7 +102,7 @@ impl Forwarder<'_> {
                 .or_else(|| again.as_ref().and_then(|kept| Some(build(kept.headers.clone(), kept.body.replay()?))))
             else {
                 // The core never asks for what cannot be sent; should it, the failure is the answer.
-                return Err(NoAnswer { failure: fallback.unwrap_or(Failure::Reset), fallback });
+                return Err(NoAnswer { side, failure: fallback.unwrap_or(Failure::Reset), fallback });
             };
             let failed = match upstream.admit(fallback.is_some()) {
                 None => Attempt { failure: Failure::Full, sent: Sent::Nothing, was_pooled: false, request: Some(next) },
@@ -182,10 +184,7 @@ impl Forwarder<'_> {
                     tries = 0;
                     request = failed.request;
                 }
-                NextMove::Answer => {
-                    self.runtime.metrics.count_failure(side, failure);
-                    return Err(NoAnswer { failure, fallback });
-                }
+                NextMove::Answer => return Err(NoAnswer { side, failure, fallback }),
             }
         }
     }

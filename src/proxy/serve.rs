@@ -146,6 +146,7 @@ pub(crate) async fn respond(
             if let Some(error) = fault.as_ref().and_then(|fault| fault.read()) {
                 return upload_failed(&worker, finish, error);
             }
+            runtime.metrics.count_failure(no_answer.side, no_answer.failure);
             unanswered(finish, &no_answer, tee)
         }
     }

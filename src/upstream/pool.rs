@@ -241,12 +241,17 @@ pub async fn send(
     let is_safe = strangler_core::facts::is_safe(request.method());
     let idle_max = if is_safe { IDLE_MAX } else { IDLE_MAX_UNSAFE };
     let pooled = if limits.is_fresh { None } else { take(key, limits.now, idle_max) };
+    let mut begun = limits.now;
     let (mut conn, was_pooled) = if let Some(conn) = pooled {
         (conn, true)
     } else {
         // Boxed: a dial is rare, and its future need not lie in every request's.
         match Box::pin(dial(upstream, key, limits.deadline)).await {
-            Ok(dialled) => dialled,
+            Ok(dialled) => {
+                // What a connection took is not the answer's delay: that has a bound of its own.
+                begun = Instant::now();
+                dialled
+            }
             Err((failure, cause)) => {
                 return Err(TryError {
                     failure,
@@ -259,7 +264,7 @@ pub async fn send(
         }
     };
     let answer = conn.sender.try_send_request(request);
-    match wait_for_head(answer, conn.timer.as_mut(), &upstream.config.timeouts, limits).await {
+    match wait_for_head(answer, conn.timer.as_mut(), begun, &upstream.config.timeouts, limits).await {
         Some(Ok(response)) => {
             conn.is_old = response.version() < http::Version::HTTP_11;
             Ok(Exchange { response, lease: Lease { key, conn, upstream: Arc::clone(upstream), _busy: busy } })
@@ -279,11 +284,11 @@ pub async fn send(
 async fn wait_for_head<T>(
     answer: impl Future<Output = T>,
     mut timer: Pin<&mut Sleep>,
+    begun: Instant,
     timeouts: &Timeouts,
     limits: &TryLimits,
 ) -> Option<T> {
     let mut answer = std::pin::pin!(answer);
-    let begun = limits.now;
     let mut is_late = false;
     loop {
         // The wait for the head begins with the request's last byte. Until then the upload must go on; a client that is slow runs

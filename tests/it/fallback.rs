@@ -226,3 +226,27 @@ async fn a_fallback_is_sent_with_the_host_that_the_client_asked_for() {
     assert_eq!(proxy.get("/r").await.body, "from the monolith");
     assert_eq!(legacy.seen()[0].headers["host"], "shop.example.com");
 }
+
+#[tokio::test]
+async fn the_wait_for_a_connection_is_not_the_answers_delay() {
+    let legacy = Backend::serving(std::sync::Arc::default(), |mut stream| async move {
+        while !crate::support::backend::read_head(&mut stream).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            let answer =
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+            if answer.await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let routes = format!(
+        "version: 1\nupstreams:\n  monolith: {{endpoints: [\"{}\"], max_connections: 1, timeouts: {{connect: 15s, response_header: 1s}}}}\nlegacy: monolith\n",
+        legacy.url()
+    );
+    let proxy = crate::support::proxy::Plan::file(&routes).start().await;
+
+    let (a, b, c) = tokio::join!(proxy.get("/a"), proxy.get("/b"), proxy.get("/c"));
+
+    assert_eq!((a.status, b.status, c.status), (200, 200, 200));
+}
