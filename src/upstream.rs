@@ -32,8 +32,9 @@ pub struct UpstreamState {
     fallbacks_in_flight: AtomicU32,
     pub(crate) connections: Arc<Semaphore>,
     connections_open: AtomicU32,
-    /// Requests that wait for a connection because all are taken: idle ones must then be given up.
+    /// How many requests wait for a connection because all are taken: idle ones must then be given up.
     pub(crate) waiting: AtomicU32,
+    pub(crate) waiters: pool::Waiters,
     budget: RetryBudget,
 }
 
@@ -64,6 +65,7 @@ impl UpstreamState {
             connections: Arc::new(Semaphore::new(config.max_connections as usize)),
             connections_open: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
+            waiters: pool::Waiters::default(),
             budget: RetryBudget::default(),
             config,
         }

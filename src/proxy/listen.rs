@@ -116,7 +116,13 @@ async fn sweep(worker: Arc<Worker>) {
     let mut every = tokio::time::interval(SWEEP_EVERY);
     let mut snapshot = Arc::downgrade(&worker.proxy.live.load().snapshot);
     loop {
-        every.tick().await;
+        tokio::select! {
+            _ = every.tick() => {}
+            () = pool::wanted() => {
+                pool::sweep();
+                continue;
+            }
+        }
         worker.proxy.tick();
         connection::sweep(&worker);
         pool::sweep();

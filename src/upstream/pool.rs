@@ -1,7 +1,8 @@
 //! One try: a connection of this core's pool, or a new one, and the answer's head.
 //!
 //! Pools belong to a thread. A runtime never moves a task to another thread, so a connection is used where its socket is
-//! polled, and taking one costs no lock. The borrow of the pool is never held across an await.
+//! polled, and taking one costs no lock. The borrow of the pool is never held across an await. Only where `max_connections` are
+//! all taken do cores meet: then what one has done with goes to whoever has waited longest, on any core.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -16,11 +17,12 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use strangler_core::fallback::Sent;
 use strangler_core::observation::Failure;
 use strangler_core::route::Timeouts;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 
@@ -63,7 +65,7 @@ struct PoolKey {
 }
 
 /// A connection: what requests go in by, and the task that drives it.
-struct Conn {
+pub(crate) struct Conn {
     sender: SendRequest<OutBody>,
     task: AbortHandle,
     /// Bounds the wait for each answer's head. Kept with the connection: made once, and put off for each request without touching
@@ -89,8 +91,58 @@ struct Idle {
 
 thread_local! {
     static POOL: RefCell<HashMap<PoolKey, Vec<Idle>>> = RefCell::default();
-    /// Requests of this core that wait for a connection because all are taken: served before the pool.
-    static WAITERS: RefCell<HashMap<PoolKey, VecDeque<oneshot::Sender<Conn>>>> = RefCell::default();
+}
+
+/// Requests of all cores that wait for a connection to an upstream because all are taken, each endpoint's in order of arrival.
+/// Looked at only while somebody waits.
+#[derive(Default)]
+pub(crate) struct Waiters(Mutex<HashMap<(usize, Lane), VecDeque<oneshot::Sender<Conn>>>>);
+
+impl std::fmt::Debug for Waiters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiters").finish_non_exhaustive()
+    }
+}
+
+impl Waiters {
+    /// `waiting` is how many wait for the upstream: those that gave up are swept out once they outnumber the others.
+    fn join(&self, key: PoolKey, waiting: usize) -> oneshot::Receiver<Conn> {
+        let (give, given) = oneshot::channel();
+        let mut waiters = self.0.lock();
+        let queue = waiters.entry((key.endpoint, key.lane)).or_default();
+        if queue.len() > 2 * waiting + 16 {
+            queue.retain(|waiter| !waiter.is_closed());
+        }
+        queue.push_back(give);
+        given
+    }
+
+    /// Gives a connection to whoever has waited longest for one of its kind. Gives it back when nobody waits at all; where one to
+    /// another endpoint is waited for it is closed, so that that may be opened.
+    fn hand_over(&self, key: PoolKey, mut conn: Conn) -> Option<Conn> {
+        let kind = (key.endpoint, key.lane);
+        loop {
+            let mut waiters = self.0.lock();
+            let Some(waiter) = waiters.get_mut(&kind).and_then(VecDeque::pop_front) else {
+                let is_live = |waiter: &oneshot::Sender<Conn>| !waiter.is_closed();
+                return (!waiters.values().any(|queue| queue.iter().any(is_live))).then_some(conn);
+            };
+            drop(waiters);
+            // One that has given up meanwhile hands it back.
+            match waiter.send(conn) {
+                Ok(()) => return None,
+                Err(back) => conn = back,
+            }
+        }
+    }
+}
+
+/// Tells every core that somebody waits for a connection that may lie idle there.
+static WANTED: Notify = Notify::const_new();
+
+/// Waits until somebody waits for a connection.
+pub(crate) async fn wanted() {
+    WANTED.notified().await;
 }
 
 /// How far a streamed request body has come; shared between the body and the wait for the answer.
@@ -173,9 +225,8 @@ impl Lease {
             return;
         }
         let is_waited_for = upstream.waiting.load(Ordering::Relaxed) > 0;
-        let conn = if is_waited_for { hand_over(key, conn) } else { Some(conn) };
-        // Wanted by another core: closed, so that it may open one of its own.
-        if let Some(conn) = conn.filter(|_| !is_waited_for) {
+        let conn = if is_waited_for { upstream.waiters.hand_over(key, conn) } else { Some(conn) };
+        if let Some(conn) = conn {
             let idle = Idle { conn, since: Instant::now(), upstream };
             POOL.with_borrow_mut(|pool| pool.entry(key).or_default().push(idle));
         }
@@ -195,21 +246,6 @@ pub struct TryError {
     pub request: Option<Request<OutBody>>,
     /// For the log.
     pub cause: Option<io::Error>,
-}
-
-/// Gives a connection to a request of this core that waits for one; gives it back when there is none.
-fn hand_over(key: PoolKey, mut conn: Conn) -> Option<Conn> {
-    loop {
-        let waiter = WAITERS.with_borrow_mut(|waiters| waiters.get_mut(&key)?.pop_front());
-        let Some(waiter) = waiter else {
-            return Some(conn);
-        };
-        // One that has given up meanwhile hands it back.
-        match waiter.send(conn) {
-            Ok(()) => return None,
-            Err(back) => conn = back,
-        }
-    }
 }
 
 /// Bounds on one try.
@@ -334,18 +370,26 @@ fn take(key: PoolKey, now: Instant, idle_max: Duration) -> Option<Conn> {
     })
 }
 
-/// Closes what has been idle for too long, what nobody needs any more, and what somebody waits for. Run by every core, a few
-/// times a second.
+/// Closes what has been idle for too long and what nobody needs any more; gives away what somebody waits for. Run by every core,
+/// a few times a second and when somebody begins to wait.
 pub fn sweep() {
     let now = Instant::now();
     POOL.with_borrow_mut(|pool| {
-        pool.retain(|_, idle| {
-            idle.retain(|idle| {
-                let is_wanted_elsewhere = idle.upstream.waiting.load(Ordering::Relaxed) > 0;
-                !idle.conn.sender.is_closed() && !is_wanted_elsewhere && now.duration_since(idle.since) < IDLE_MAX
-            });
-            !idle.is_empty()
-        });
+        for (key, idle) in pool.iter_mut() {
+            idle.retain(|idle| !idle.conn.sender.is_closed() && now.duration_since(idle.since) < IDLE_MAX);
+            while idle.last().is_some_and(|idle| idle.upstream.waiting.load(Ordering::Relaxed) > 0) {
+                let Some(Idle { conn, upstream, since }) = idle.pop() else { break };
+                if now.duration_since(since) >= IDLE_MAX_UNSAFE {
+                    // It may be wanted for a request with side effects; closed, it makes room for a new one.
+                    continue;
+                }
+                if let Some(conn) = upstream.waiters.hand_over(*key, conn) {
+                    idle.push(Idle { conn, upstream, since });
+                    break;
+                }
+            }
+        }
+        pool.retain(|_, idle| !idle.is_empty());
     });
 }
 
@@ -382,9 +426,16 @@ async fn dial(
 
 async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant>) -> Result<(Conn, bool), DialError> {
     let failed = |error: io::Error| (Failure::Connect, Some(error));
-    let permit = match leave_to_open(upstream, key, at).await? {
-        Leave::Open(permit) => permit,
-        Leave::Given(conn) => return Ok((conn, true)),
+    let permit = loop {
+        match leave_to_open(upstream, key, at).await? {
+            Leave::Open(permit) => break permit,
+            // Its task may still be at the end of the last exchange, and would refuse a request until then.
+            Leave::Given(mut conn) => {
+                if conn.sender.ready().await.is_ok() {
+                    return Ok((conn, true));
+                }
+            }
+        }
     };
     let Some(state) = upstream.endpoints.get(key.endpoint) else {
         return Err((Failure::Connect, None));
@@ -416,7 +467,7 @@ async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant
 enum Leave {
     /// Leave to open one more.
     Open(OwnedSemaphorePermit),
-    /// One that another request of this core has done with.
+    /// One that another request has done with.
     Given(Conn),
 }
 
@@ -430,14 +481,12 @@ async fn leave_to_open(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<I
     if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
         return Ok(Leave::Open(permit));
     }
-    // All are taken. The next one that this core has done with comes here; idle ones of other cores are given up while somebody waits.
-    let _waiting = Waiting::new(upstream);
-    let (give, given) = oneshot::channel();
-    WAITERS.with_borrow_mut(|waiters| {
-        let queue = waiters.entry(key).or_default();
-        queue.retain(|waiter| !waiter.is_closed());
-        queue.push_back(give);
-    });
+    // All are taken. The next one that anybody has done with comes here, and idle ones of other cores are given up.
+    let (_waiting, before) = Waiting::new(upstream);
+    let given = upstream.waiters.join(key, before as usize + 1);
+    if before == 0 {
+        WANTED.notify_waiters();
+    }
     let too_late = async {
         match at {
             Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -456,9 +505,10 @@ async fn leave_to_open(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<I
 struct Waiting(Arc<UpstreamState>);
 
 impl Waiting {
-    fn new(upstream: &Arc<UpstreamState>) -> Waiting {
-        upstream.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(Arc::clone(upstream))
+    /// Counted in, and how many waited already.
+    fn new(upstream: &Arc<UpstreamState>) -> (Waiting, u32) {
+        let before = upstream.waiting.fetch_add(1, Ordering::Relaxed);
+        (Waiting(Arc::clone(upstream)), before)
     }
 }
 

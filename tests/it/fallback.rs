@@ -208,8 +208,8 @@ async fn more_requests_than_connections_share_what_there_is() {
     let (done, failed) = load.stop().await;
 
     assert_eq!(failed, 0);
-    // Handed over, not opened anew for each: the connections that cores take from each other are few.
-    assert!(legacy.connections() as u64 * 4 < done, "{} connections for {done} requests", legacy.connections());
+    // Handed over from core to core, not opened anew.
+    assert!(done > 12 && legacy.connections() <= 4, "{} connections for {done} requests", legacy.connections());
 }
 
 #[tokio::test]
