@@ -10,6 +10,7 @@ pub mod side;
 pub mod template;
 pub mod route;
 pub mod cidr;
+pub mod server;
 pub mod caching;
 pub mod door;
 pub mod facts;

@@ -96,7 +96,9 @@ thread_local! {
 /// Requests of all cores that wait for a connection to an upstream because all are taken, each endpoint's in order of arrival.
 /// Looked at only while somebody waits.
 #[derive(Default)]
-pub(crate) struct Waiters(Mutex<HashMap<(usize, Lane), VecDeque<oneshot::Sender<Conn>>>>);
+pub(crate) struct Waiters(Mutex<HashMap<(usize, Lane), WaitQueue>>);
+
+type WaitQueue = VecDeque<oneshot::Sender<Conn>>;
 
 impl std::fmt::Debug for Waiters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -378,13 +380,13 @@ pub fn sweep() {
         for (key, idle) in pool.iter_mut() {
             idle.retain(|idle| !idle.conn.sender.is_closed() && now.duration_since(idle.since) < IDLE_MAX);
             while idle.last().is_some_and(|idle| idle.upstream.waiting.load(Ordering::Relaxed) > 0) {
-                let Some(Idle { conn, upstream, since }) = idle.pop() else { break };
+                let Some(Idle { conn, since, upstream }) = idle.pop() else { break };
                 if now.duration_since(since) >= IDLE_MAX_UNSAFE {
                     // It may be wanted for a request with side effects; closed, it makes room for a new one.
                     continue;
                 }
                 if let Some(conn) = upstream.waiters.hand_over(*key, conn) {
-                    idle.push(Idle { conn, upstream, since });
+                    idle.push(Idle { conn, since, upstream });
                     break;
                 }
             }
