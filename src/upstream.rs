@@ -6,6 +6,8 @@
 pub mod body;
 pub mod budget;
 pub(crate) mod chance;
+pub mod cork;
+mod drive;
 pub mod pool;
 pub mod resolve;
 

@@ -157,7 +157,11 @@ impl Body for ClientBody {
 
 impl UpstreamBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let polled = match &mut self.lease {
+            Some(lease) => lease.poll_frame(&mut self.incoming, cx),
+            None => Pin::new(&mut self.incoming).poll_frame(cx),
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.timer = None;
                 if let Some(data) = frame.data_ref() {

@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 use crate::proxy::headers::Peer;
 use crate::proxy::serve::respond;
 use crate::proxy::{Limits, Proxy, Worker};
+use crate::upstream::cork::Corked;
 
 /// How often a core looks at its connections.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
@@ -131,7 +132,7 @@ where
     let waiting = Arc::new(Waiting(AtomicU64::new(0)));
     waiting.note(Phase::Head, &proxy);
     let guard = Registered { id, worker: Arc::clone(&worker) };
-    let io = Noted { io, waiting: Arc::clone(&waiting), worker: Arc::clone(&worker) };
+    let io = Noted { io: Corked::new(io), waiting: Arc::clone(&waiting), worker: Arc::clone(&worker) };
     let task = tokio::spawn(drive(worker, io, Arc::new(peer), stop, guard));
     CONNECTIONS.with_borrow_mut(|all| all.insert(id, Watched { waiting, task: task.abort_handle() }));
 }

@@ -44,8 +44,12 @@ pub(crate) fn prepare_request(
     authority: &HeaderValue,
 ) -> Result<Prepared, Refusal> {
     let is_copy = peer.is_trusted && headers.contains_key(&MARK);
-    // One look at each name: the usual request has none of these, and then nothing is searched for.
-    if headers.keys().any(is_hop_by_hop) {
+    // One look at each name: the usual request has nothing to take out, and then nothing is searched for.
+    let (is_hop, is_dropped) = headers.keys().fold((false, false), |(hop, dropped), name| {
+        let name = name.as_str();
+        (hop || is_hop_by_hop(name), dropped || is_ours_or_doubtful(name, peer.is_trusted))
+    });
+    if is_hop {
         for name in nominated(headers)? {
             headers.remove(name);
         }
@@ -54,7 +58,13 @@ pub(crate) fn prepare_request(
         }
         headers.remove(header::EXPECT);
     }
-    drop_ours_and_doubtful(headers, peer.is_trusted);
+    if is_dropped {
+        let is_dropped = |name: &&HeaderName| is_ours_or_doubtful(name.as_str(), peer.is_trusted);
+        let dropped: Vec<HeaderName> = headers.keys().filter(is_dropped).cloned().collect();
+        for name in dropped {
+            headers.remove(name);
+        }
+    }
     // What is added below, so that the map grows once.
     headers.reserve(6);
 
@@ -68,27 +78,27 @@ pub(crate) fn prepare_request(
 }
 
 /// Fields that only we may set, those in which a stranger would say who it is, and names that a server may read as another one (`X_Forwarded_For`).
-fn drop_ours_and_doubtful(headers: &mut HeaderMap, is_trusted: bool) {
-    let is_dropped = |name: &HeaderName| {
-        let name = name.as_str();
+fn is_ours_or_doubtful(name: &str, is_trusted: bool) -> bool {
+    // By the first letter: most names are told by it.
+    let is_named = match name.as_bytes().first() {
         // All of them: `X-Forwarded-Prefix` or `-Port` makes links as well as `-Host` does.
-        let is_hearsay = !is_trusted
-            && (name.starts_with("x-forwarded-")
-                || matches!(name, "forwarded" | "via" | "x-real-ip" | "traceparent" | "tracestate"));
-        is_hearsay || name.starts_with("strangler-") || name.starts_with("x-strangler-") || name.contains('_')
-    };
-    if headers.keys().any(is_dropped) {
-        let dropped: Vec<HeaderName> = headers.keys().filter(|name| is_dropped(name)).cloned().collect();
-        for name in dropped {
-            headers.remove(name);
+        Some(b'x') => {
+            name.starts_with("x-strangler-")
+                || (!is_trusted && (name.starts_with("x-forwarded-") || name == "x-real-ip"))
         }
-    }
+        Some(b's') => name.starts_with("strangler-"),
+        Some(b't') => !is_trusted && matches!(name, "traceparent" | "tracestate"),
+        Some(b'f') => !is_trusted && name == "forwarded",
+        Some(b'v') => !is_trusted && name == "via",
+        _ => false,
+    };
+    is_named || name.as_bytes().contains(&b'_')
 }
 
 /// Whether a name belongs to one connection, or (`expect`) is answered by us.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+fn is_hop_by_hop(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -162,7 +172,7 @@ fn trace_of(value: &[u8]) -> Option<([u8; 32], [u8; 2])> {
 /// Makes an answer's fields ready for the client.
 pub(crate) fn prepare_response(headers: &mut HeaderMap) {
     let is_ours = |name: &HeaderName| name.as_str().starts_with("strangler-");
-    if headers.keys().any(|name| is_hop_by_hop(name) || is_ours(name)) {
+    if headers.keys().any(|name| is_hop_by_hop(name.as_str()) || is_ours(name)) {
         if headers.contains_key(header::TRANSFER_ENCODING) {
             // Beside a transfer coding a length says nothing (RFC 9112 §6.3), and left alone it would cut the answer.
             headers.remove(header::CONTENT_LENGTH);

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::proxy::Worker;
 use crate::proxy::listen::{Bound, run_core};
+use crate::upstream::cork;
 
 /// The threads of the data plane.
 #[derive(Debug)]
@@ -38,11 +39,14 @@ impl Workers {
         }
         let mut threads = Vec::with_capacity(cores);
         for (core, sockets) in by_core.into_iter().enumerate() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(cork::write_all).build()?;
             let (worker, stop, hurry) = (worker.clone(), stop.clone(), hurry.clone());
             let thread = std::thread::Builder::new().name(format!("core-{core}"));
             threads.push(thread.spawn(move || {
+                cork::serve_thread();
                 runtime.block_on(async move { run_core(Arc::new(worker()), sockets, stop, drain, hurry).await });
+                cork::write_all();
                 // A name that is still being looked up must not hold the end up.
                 runtime.shutdown_background();
             })?);

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Request, Uri, header};
-use http_body_util::BodyExt as _;
 use strangler_core::observation::{Answer, Failure, Observation, Outcome};
 use strangler_core::route::HostPolicy;
 use strangler_core::shadow::{copy_headers, trace_id};
@@ -228,13 +227,13 @@ impl Outgoing {
 
 /// Reads an answer's body up to the bounds; what is beyond is left unread, and its connection closed.
 async fn read(exchange: Exchange, bounds: Bounds, held: &mut Held) -> Result<Answer, Failure> {
-    let Exchange { response, lease } = exchange;
+    let Exchange { response, mut lease } = exchange;
     let (parts, mut body) = response.into_parts();
     let mut pieces: Vec<Bytes> = Vec::new();
     let (mut kept, mut seen) = (0u64, 0u64);
     let mut is_full = false;
     let is_cut = loop {
-        let data = match body.frame().await {
+        let data = match std::future::poll_fn(|cx| lease.poll_frame(&mut body, cx)).await {
             None => break false,
             Some(Err(_)) => return Err(Failure::Truncated),
             // Trailers are not compared.

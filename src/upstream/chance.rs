@@ -29,13 +29,19 @@ pub(crate) fn next_u64() -> u64 {
     })
 }
 
-/// Writes `value` as lower-case hex into `room`, most significant digit first.
-pub(crate) fn hex_into(room: &mut [u8], mut value: u64) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for digit in room.iter_mut().rev() {
-        *digit = DIGITS[(value & 15) as usize];
-        value >>= 4;
-    }
+/// `value` as 16 lower-case hex digits, most significant first. All digits at once: each nibble gets a byte of its own, and those
+/// above 9 the distance to `a` on top.
+pub(crate) fn hex(value: u64) -> [u8; 16] {
+    let mut nibbles = u128::from(value);
+    nibbles = (nibbles | nibbles << 32) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+    nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+    nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+    nibbles = (nibbles | nibbles << 4) & 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
+    let ones = 0x0101_0101_0101_0101_0101_0101_0101_0101;
+    // 6 lifts 10 and above into bit 4, and nothing below.
+    let is_letter = ((nibbles + 6 * ones) >> 4) & ones;
+    let digits = nibbles + u128::from(b'0') * ones + is_letter * u128::from(b'a' - b'0' - 10);
+    digits.to_be_bytes()
 }
 
 /// A W3C `traceparent` of version 00: `trace` goes on, or a new one begins; the span is always new.
@@ -44,11 +50,11 @@ pub(crate) fn traceparent(trace: Option<[u8; 32]>, flags: [u8; 2]) -> HeaderValu
     if let Some(trace) = trace {
         text[3..35].copy_from_slice(&trace);
     } else {
-        hex_into(&mut text[3..19], next_u64());
+        text[3..19].copy_from_slice(&hex(next_u64()));
         // An id of zeros is none.
-        hex_into(&mut text[19..35], next_u64() | 1);
+        text[19..35].copy_from_slice(&hex(next_u64() | 1));
     }
-    hex_into(&mut text[36..52], next_u64() | 1);
+    text[36..52].copy_from_slice(&hex(next_u64() | 1));
     text[53..].copy_from_slice(&flags);
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
@@ -77,15 +83,24 @@ pub(crate) fn caller_id() -> [u8; 32] {
     let value = u128::from_be_bytes(bytes);
     let mut id = [0u8; 32];
     let (high, low) = id.split_at_mut(16);
-    hex_into(high, (value >> 64) as u64);
+    high.copy_from_slice(&hex((value >> 64) as u64));
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
-    hex_into(low, value as u64);
+    low.copy_from_slice(&hex(value as u64));
     id
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hex_is_what_the_formatter_writes() {
+        let mut values = vec![0, 9, 10, 15, 16, u64::MAX, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+        values.extend((0..10_000).map(|_| next_u64()));
+        for value in values {
+            assert_eq!(String::from_utf8(hex(value).to_vec()).unwrap(), format!("{value:016x}"));
+        }
+    }
 
     #[test]
     fn no_two_ids_are_alike() {

@@ -6,14 +6,17 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
@@ -23,10 +26,11 @@ use strangler_core::observation::Failure;
 use strangler_core::route::Timeouts;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
-use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 
 use crate::upstream::body::OutBody;
+use crate::upstream::cork::Corked;
+use crate::upstream::drive::Drive;
 use crate::upstream::{ConnectionCount, UpstreamState, resolve};
 
 /// How long an idle connection is kept for requests that may be sent again.
@@ -64,22 +68,44 @@ struct PoolKey {
     lane: Lane,
 }
 
-/// A connection: what requests go in by, and the task that drives it.
+/// For keys of our own making, which nobody can choose so that they collide: a multiplication for each part (the constant is
+/// 2^64 divided by the golden ratio, odd: Knuth's multiplicative hashing).
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, part: u64) {
+        self.0 = (self.0.rotate_left(26) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, part: usize) {
+        self.write_u64(part as u64);
+    }
+
+    fn write_isize(&mut self, part: isize) {
+        self.write_u64(part.unsigned_abs() as u64);
+    }
+}
+
+/// A connection: what requests go in by, and what drives it.
 pub(crate) struct Conn {
     sender: SendRequest<OutBody>,
-    task: AbortHandle,
+    drive: Drive,
     /// Bounds the wait for each answer's head. Kept with the connection: made once, and put off for each request without touching
     /// the runtime's wheel, where a timer of its own for each would be an allocation and two locks.
     timer: Pin<Box<Sleep>>,
     /// An answer in HTTP/1.0 came over it: the library would speak 1.0 from then on, and send no chunked body.
     is_old: bool,
-}
-
-impl Drop for Conn {
-    fn drop(&mut self) {
-        // Its task would otherwise wait for as long as the other end neither reads nor closes.
-        self.task.abort();
-    }
 }
 
 struct Idle {
@@ -90,7 +116,7 @@ struct Idle {
 }
 
 thread_local! {
-    static POOL: RefCell<HashMap<PoolKey, Vec<Idle>>> = RefCell::default();
+    static POOL: RefCell<HashMap<PoolKey, Vec<Idle>, BuildHasherDefault<KeyHasher>>> = RefCell::default();
 }
 
 /// Requests of all cores that wait for a connection to an upstream because all are taken, each endpoint's in order of arrival.
@@ -200,6 +226,9 @@ impl std::fmt::Debug for Lease {
     }
 }
 
+/// A piece of an answer's body.
+pub type BodyFrame = Result<http_body::Frame<bytes::Bytes>, hyper::Error>;
+
 struct EndpointBusy(Arc<UpstreamState>, usize);
 
 impl EndpointBusy {
@@ -220,9 +249,18 @@ impl Drop for EndpointBusy {
 }
 
 impl Lease {
+    /// Polls the answer's body, and the connection that it comes over.
+    pub fn poll_frame(&mut self, body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<BodyFrame>> {
+        self.conn.drive.poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx))
+    }
+
     /// Gives the connection back to this core; its answer's body has ended.
     pub fn finish(self) {
-        let Lease { key, conn, upstream, _busy } = self;
+        let Lease { key, mut conn, upstream, _busy } = self;
+        conn.drive.rest();
+        if !conn.sender.is_ready() {
+            conn.drive.look();
+        }
         if conn.sender.is_closed() || conn.is_old {
             return;
         }
@@ -301,7 +339,12 @@ pub async fn send(
             }
         }
     };
-    let answer = conn.sender.try_send_request(request);
+    if limits.progress.is_some() {
+        conn.drive.detach();
+    }
+    let mut answer = std::pin::pin!(conn.sender.try_send_request(request));
+    let drive = &mut conn.drive;
+    let answer = std::future::poll_fn(|cx| drive.poll_with(cx, |cx| answer.as_mut().poll(cx)));
     match wait_for_head(answer, conn.timer.as_mut(), begun, &upstream.config.timeouts, limits).await {
         Some(Ok(response)) => {
             conn.is_old = response.version() < http::Version::HTTP_11;
@@ -378,6 +421,9 @@ pub fn sweep() {
     let now = Instant::now();
     POOL.with_borrow_mut(|pool| {
         for (key, idle) in pool.iter_mut() {
+            for idle in idle.iter_mut() {
+                idle.conn.drive.look();
+            }
             idle.retain(|idle| !idle.conn.sender.is_closed() && now.duration_since(idle.since) < IDLE_MAX);
             while idle.last().is_some_and(|idle| idle.upstream.waiting.load(Ordering::Relaxed) > 0) {
                 let Some(Idle { conn, since, upstream }) = idle.pop() else { break };
@@ -433,7 +479,9 @@ async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant
             Leave::Open(permit) => break permit,
             // Its task may still be at the end of the last exchange, and would refuse a request until then.
             Leave::Given(mut conn) => {
-                if conn.sender.ready().await.is_ok() {
+                let Conn { sender, drive, .. } = &mut conn;
+                let ready = std::future::poll_fn(|cx| drive.poll_with(cx, |cx| sender.poll_ready(cx))).await;
+                if ready.is_ok() {
                     return Ok((conn, true));
                 }
             }
@@ -452,17 +500,13 @@ async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_headers(HEAD_FIELDS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Corked::new(stream)))
         .await
         .map_err(|error| failed(io::Error::other(error)))?;
     let count = ConnectionCount::new(upstream);
-    let task = tokio::spawn(async move {
-        // How a connection ends is told by the exchange that it ends in.
-        let _ = connection.await;
-        drop((count, permit));
-    });
+    let drive = Drive::new(connection, (count, permit));
     let timer = Box::pin(tokio::time::sleep(IDLE_MAX));
-    Ok((Conn { sender, task: task.abort_handle(), timer, is_old: false }, false))
+    Ok((Conn { sender, drive, timer, is_old: false }, false))
 }
 
 /// What a request without a connection gets.
