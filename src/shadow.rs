@@ -106,10 +106,11 @@ impl Shadow {
                 continue;
             };
             let shadow = Arc::clone(&self);
-            tokio::spawn(async move {
+            // Boxed before it is handed over: what is spawned is moved several times.
+            tokio::spawn(Box::pin(async move {
                 shadow.copy(job).await;
                 drop(pass);
-            });
+            }));
         }
     }
 

@@ -4,7 +4,7 @@
 
 pub mod pace;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::facts::is_safe;
 use crate::route::{Data, Route, ShadowPolicy};
@@ -176,24 +176,29 @@ pub fn is_baseline_stale(route: &Route, answered_by: Side) -> bool {
 /// Validators and ranges belong to one side's tags and are left out, as is what would have the other side remember the request
 /// as done; `traceparent` is the copy's own, and the user's trace is named beside it.
 pub fn copy_headers(forwarded: HeaderMap, traceparent: HeaderValue) -> HeaderMap {
-    const LEFT_OUT: [HeaderName; 8] = [
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_UNMODIFIED_SINCE,
-        header::IF_RANGE,
-        header::RANGE,
-        header::EXPECT,
-        HeaderName::from_static("idempotency-key"),
-    ];
     const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-    const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+    // One look at each name: the usual request has none of these.
+    let is_left_out = |name: &HeaderName| {
+        matches!(
+            name.as_str(),
+            "if-match"
+                | "if-none-match"
+                | "if-modified-since"
+                | "if-unmodified-since"
+                | "if-range"
+                | "range"
+                | "expect"
+                | "idempotency-key"
+                | "tracestate"
+        ) || *name == LINKED_TRACE
+    };
     let mut headers = forwarded;
-    for name in LEFT_OUT {
-        headers.remove(name);
+    if headers.keys().any(is_left_out) {
+        let left_out: Vec<HeaderName> = headers.keys().filter(|name| is_left_out(name)).cloned().collect();
+        for name in left_out {
+            headers.remove(name);
+        }
     }
-    headers.remove(TRACESTATE);
-    headers.remove(LINKED_TRACE);
     if let Some(trace_id) = headers.insert(TRACEPARENT, traceparent).as_ref().and_then(trace_id)
         && let Ok(trace_id) = HeaderValue::from_str(trace_id)
     {
@@ -205,8 +210,10 @@ pub fn copy_headers(forwarded: HeaderMap, traceparent: HeaderValue) -> HeaderMap
 
 /// The trace id of a `traceparent` (W3C Trace Context §3.2): 32 hex digits between the first two dashes.
 pub fn trace_id(traceparent: &HeaderValue) -> Option<&str> {
-    let id = traceparent.to_str().ok()?.split('-').nth(1)?;
-    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+    let text = traceparent.as_bytes();
+    let id = text.get(3..35)?;
+    let is_whole = text.get(2) == Some(&b'-') && text.get(35).is_none_or(|after| *after == b'-');
+    if is_whole && id.iter().all(u8::is_ascii_hexdigit) { std::str::from_utf8(id).ok() } else { None }
 }
 
 #[cfg(test)]

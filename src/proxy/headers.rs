@@ -65,8 +65,8 @@ pub(crate) fn prepare_request(
             headers.remove(name);
         }
     }
-    // What is added below, so that the map grows once.
-    headers.reserve(6);
+    // What is added below and to a copy, so that the map grows once.
+    headers.reserve(8);
 
     let client = set_forwarded(headers, peer, authority);
     headers.append(header::VIA, VIA_US);
