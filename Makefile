@@ -8,7 +8,7 @@ ESTATE := -p strangler -p legacy-monolith -p estate-pricing -p estate-payment -p
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clippy unit deny bench bench-build bench-setup bench-decisions coverage clean
+.PHONY: help setup demo test lint format clippy unit deny bench bench-build bench-setup bench-decisions release-pgo coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: bench-build ## The proxy beside nginx, HAProxy and Envoy on the same work
 
 bench-build: setup
 	cargo build --release -p strangler -p strangler-bench
+
+release-pgo: setup ## The release binary, guided by a profile of itself at work: target/strangler-pgo
+	@deploy/dev/pgo.sh $(TARGET)/strangler-pgo $(TARGET)
 
 bench-setup: ## Install the peers that bench measures against (nginx, HAProxy, Envoy)
 	@deploy/dev/setup.sh bench $(TARGET)/bench-venv
