@@ -32,9 +32,11 @@ pub(crate) fn failed(failure: Failure) -> Response<ClientBody> {
         Failure::Status(_) => (502, "The service that answers this failed."),
         Failure::Timeout => (504, "The service that answers this did not answer in time."),
         Failure::Full => (503, "The service that answers this has too many requests under way."),
+        Failure::NoHealthy => (503, "The service that answers this is not well."),
+        Failure::BreakerOpen => (503, "The service that answers this failed too often and is left alone for a moment."),
     };
     let mut response = problem(status, failure.as_str(), detail);
-    if failure == Failure::Full {
+    if status == 503 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
