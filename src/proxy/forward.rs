@@ -173,6 +173,8 @@ impl Forwarder<'_> {
             };
             let failure = failed.failure;
             limits.now = Instant::now();
+            // A refused connection puts no load on anybody, and another endpoint gets what it would get were this one known to be gone.
+            let moves_on = failure == Failure::Connect && upstream.endpoints().len() > 1;
             let what = FailedTry {
                 failure,
                 sent: failed.sent,
@@ -180,7 +182,7 @@ impl Forwarder<'_> {
                 tries,
                 has_replaced,
                 is_replayable: failed.request.is_some() || again.is_some(),
-                has_budget: is_retried(failure) && upstream.has_retry(self.proxy.begun.elapsed()),
+                has_budget: moves_on || (is_retried(failure) && upstream.has_retry(self.proxy.begun.elapsed())),
                 has_time: self.deadline.is_none_or(|deadline| limits.now < deadline),
             };
             // Legacy is tried once: a fallback must not double what it is asked for.
@@ -192,8 +194,8 @@ impl Forwarder<'_> {
                     // A dead pooled connection is no news of the endpoint, and its replacement costs nothing.
                     if is_replacement(&what) {
                         has_replaced = true;
-                        tries = 0;
-                    } else {
+                        tries = tries.saturating_sub(1);
+                    } else if !moves_on {
                         upstream.take_retry();
                     }
                     self.runtime.metrics.count_retry();

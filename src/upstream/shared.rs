@@ -154,7 +154,10 @@ pub(super) async fn send(
             let request = error.take_message().map(|request| given.restore(request));
             let error = error.into_error();
             let (failure, is_unsent, is_over) = read_error(&error);
-            if is_over {
+            // Where the connection lives and the stream was reset, somebody there has said no: that is news of the endpoint.
+            let was_pooled = was_pooled && is_over;
+            // One that refuses has as many streams as it wants: the next try goes over another one.
+            if is_over || is_unsent {
                 stream.retire();
             }
             let sent = if request.is_some() || is_unsent { Sent::Nothing } else { Sent::Maybe };
@@ -178,7 +181,7 @@ fn read_error(error: &hyper::Error) -> (Failure, bool, bool) {
     let is_refused = h2.is_remote() && h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
     let is_garbage = h2.is_library() && h2.reason() == Some(h2::Reason::PROTOCOL_ERROR);
     let failure = if is_garbage { Failure::Garbage } else { Failure::Reset };
-    (failure, is_gone_away || is_refused, !h2.is_reset() || is_refused)
+    (failure, is_gone_away || is_refused, !h2.is_reset())
 }
 
 /// What a request had to give up on its way into HTTP/2.
