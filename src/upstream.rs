@@ -47,6 +47,8 @@ pub struct UpstreamState {
     /// How many requests wait for a connection because all are taken: idle ones must then be given up.
     pub(crate) waiting: AtomicU32,
     pub(crate) waiters: pool::Waiters,
+    /// How many cores wait to open a shared connection: busy ones of other cores then end, too, with their last stream.
+    pub(crate) waiting_shared: AtomicU32,
     budget: RetryBudget,
     ejections: Mutex<Ejections>,
     /// `None`: no endpoint needs it, or its files cannot be used.
@@ -83,6 +85,7 @@ impl UpstreamState {
             connections_open: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             waiters: pool::Waiters::default(),
+            waiting_shared: AtomicU32::new(0),
             budget: RetryBudget::default(),
             ejections: Mutex::new(Ejections::of(config.endpoints.len())),
             tls: ArcSwapOption::empty(),

@@ -1,6 +1,6 @@
 //! What the data plane attaches to a snapshot: counters and upstreams, found by a route's index.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -105,12 +105,15 @@ impl Attached {
             })
         };
         let routes = table.routes().iter();
-        let routes = routes
+        let routes: Vec<Arc<RouteRuntime>> = routes
             .map(|route| {
                 let path = route.conditions.path.to_string();
                 runtime(route.name.as_str(), path, state_of(&route.extracted), breaker_of(route))
             })
             .collect();
+        if let Some(before) = before {
+            forget_gone(before, &routes, &upstreams, metrics);
+        }
         Attached { routes, fall_through: runtime(FALL_THROUGH, String::new(), Arc::clone(&legacy), None), upstreams }
     }
 
@@ -131,9 +134,10 @@ impl Attached {
                 metrics.show_endpoint(upstream.config.name.as_str(), &endpoint.to_string(), is_up);
             }
         }
+        let is_small = self.routes.len() <= PREPARED_ROUTES_MAX;
         for route in &self.routes {
-            if let Some(breaker) = &route.breaker {
-                metrics.show_breaker(&route.name, breaker.state());
+            if let Some(state) = route.breaker.as_ref().and_then(|breaker| breaker.news(is_small)) {
+                metrics.show_breaker(&route.name, state);
             }
         }
     }
@@ -141,5 +145,24 @@ impl Attached {
     /// Likewise, without keeping them alive.
     pub fn upstreams_weak(&self) -> Vec<Weak<UpstreamState>> {
         self.upstreams.values().map(Arc::downgrade).collect()
+    }
+}
+
+/// Takes the gauges of endpoints and breakers away that are no longer there.
+fn forget_gone(
+    before: &Attached,
+    routes: &[Arc<RouteRuntime>],
+    upstreams: &BTreeMap<UpstreamName, Arc<UpstreamState>>,
+    metrics: &Metrics,
+) {
+    for (name, upstream) in &before.upstreams {
+        let is_kept = upstreams.get(name).is_some_and(|now| Arc::ptr_eq(now, upstream));
+        for endpoint in upstream.endpoints().iter().filter(|_| !is_kept) {
+            metrics.forget_endpoint(name.as_str(), &endpoint.endpoint.to_string());
+        }
+    }
+    let without: BTreeSet<&str> = routes.iter().filter(|it| it.breaker.is_none()).map(|it| &*it.name).collect();
+    for route in before.routes.iter().filter(|it| it.breaker.is_some() && without.contains(&*it.name)) {
+        metrics.forget_breaker(&route.name);
     }
 }

@@ -1,7 +1,7 @@
 //! A route's breaker among many cores: the core decides, this counts. A request of a route whose breaker is closed pays two relaxed
 //! atomics; only failures, the first success of a slot and what meets an open breaker take the lock.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,11 @@ pub(crate) struct RouteBreaker {
     /// The slot in the upper half, its successes in the lower; handed in when the next slot begins.
     successes: AtomicU64,
     machine: Mutex<Breaker>,
+    /// What the gauges say; [`UNSHOWN`]: nothing yet.
+    shown: AtomicU8,
 }
+
+const UNSHOWN: u8 = u8::MAX;
 
 impl RouteBreaker {
     pub(crate) fn new(policy: BreakerPolicy) -> RouteBreaker {
@@ -25,6 +29,7 @@ impl RouteBreaker {
             is_closed: AtomicBool::new(true),
             successes: AtomicU64::new(0),
             machine: Mutex::new(Breaker::new(policy)),
+            shown: AtomicU8::new(UNSHOWN),
         }
     }
 
@@ -35,6 +40,17 @@ impl RouteBreaker {
     /// How it stands.
     pub(crate) fn state(&self) -> BreakerState {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner).state()
+    }
+
+    /// How it stands, where that is not what was told last. `is_told`: also when it is closed and nothing was told yet.
+    pub(crate) fn news(&self, is_told: bool) -> Option<BreakerState> {
+        let shown = self.shown.load(Ordering::Relaxed);
+        let is_closed = self.is_closed.load(Ordering::Relaxed);
+        if is_closed && (shown == BreakerState::Closed as u8 || (shown == UNSHOWN && !is_told)) {
+            return None;
+        }
+        let state = self.state();
+        (self.shown.swap(state as u8, Ordering::Relaxed) != state as u8).then_some(state)
     }
 
     /// Whether extracted may be asked. `now` is looked up only while it is not closed.

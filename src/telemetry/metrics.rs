@@ -297,9 +297,7 @@ impl Metrics {
         // A label set that was never made is no fault.
         let _ = self.weight.remove_label_values(&[name]);
         let _ = self.killed.remove_label_values(&[name]);
-        for state in BreakerState::ALL {
-            let _ = self.breaker.remove_label_values(&[name, state.as_str()]);
-        }
+        self.forget_breaker(name);
         for stage in STAGES {
             let _ = self.stage.remove_label_values(&[name, stage]);
         }
@@ -335,6 +333,19 @@ impl Metrics {
         for known in BreakerState::ALL {
             self.breaker.with_label_values(&[route, known.as_str()]).set(i64::from(known == state));
         }
+    }
+
+    /// Takes the gauges of a breaker that is gone away.
+    pub fn forget_breaker(&self, route: &str) {
+        for state in BreakerState::ALL {
+            // A label set that was never made is no fault.
+            let _ = self.breaker.remove_label_values(&[route, state.as_str()]);
+        }
+    }
+
+    /// Takes the gauge of an endpoint that is gone away.
+    pub fn forget_endpoint(&self, upstream: &str, endpoint: &str) {
+        let _ = self.upstream_healthy.remove_label_values(&[upstream, endpoint]);
     }
 
     /// A copy's outcome: sent, dropped, refused_unsafe, timeout, error, cancelled.

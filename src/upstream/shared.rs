@@ -259,6 +259,7 @@ async fn connection(
         Err(_) if let Some(taken) = least_used(key) => return Ok((taken, true)),
         other => {
             drop(other);
+            let _waiting = WaitingShared::new(upstream);
             loop {
                 match leave_to_open(upstream, key, at).await? {
                     Leave::Open(permit) => break permit,
@@ -288,6 +289,21 @@ async fn connection(
         connections.all.push(connection);
     });
     Ok((taken, false))
+}
+
+struct WaitingShared(Arc<UpstreamState>);
+
+impl WaitingShared {
+    fn new(upstream: &Arc<UpstreamState>) -> WaitingShared {
+        upstream.waiting_shared.fetch_add(1, Ordering::Relaxed);
+        WaitingShared(Arc::clone(upstream))
+    }
+}
+
+impl Drop for WaitingShared {
+    fn drop(&mut self) {
+        self.0.waiting_shared.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn least_used(key: PoolKey) -> Option<Taken> {
@@ -338,7 +354,11 @@ pub(super) fn sweep(now: Instant) {
     SHARED.with_borrow_mut(|shared| {
         for connections in shared.values_mut() {
             let is_waited_for = connections.upstream.waiting.load(Ordering::Relaxed) > 0;
+            let is_shared_waited_for = connections.upstream.waiting_shared.load(Ordering::Relaxed) > 0;
             connections.all.retain_mut(|connection| {
+                if is_shared_waited_for {
+                    connection.use_of.is_retired.store(true, Ordering::Relaxed);
+                }
                 if connection.streams() > 0 {
                     connection.idle_since = None;
                     return connection.is_usable();
