@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
@@ -12,6 +12,8 @@ use strangler_core::health;
 use strangler_core::route::{Endpoint, Tls};
 use tokio::sync::Mutex;
 use tokio_rustls::rustls::pki_types::ServerName;
+
+use crate::upstream::since_begun;
 
 /// An endpoint and where it lives now.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct EndpointState {
     /// The name its certificate must be for; `None`: there is no such name, and it is not spoken to over TLS.
     pub(crate) server_name: Option<ServerName<'static>>,
     addresses: ArcSwapOption<Vec<SocketAddr>>,
+    /// When its name is to be looked up again, in ms since the process began.
+    stale_at_ms: AtomicU64,
     /// Held during a look-up, so that many requests for a new name make one.
     pub(crate) looking_up: Mutex<()>,
     pub(crate) in_flight: AtomicU32,
@@ -46,6 +50,7 @@ impl EndpointState {
             authority: HeaderValue::from_str(&endpoint.authority()).unwrap_or_else(|_| HeaderValue::from_static("")),
             server_name: ServerName::try_from(name.to_string()).ok(),
             addresses: ArcSwapOption::new(address),
+            stale_at_ms: AtomicU64::new(0),
             looking_up: Mutex::new(()),
             in_flight: AtomicU32::new(0),
             next_address: AtomicUsize::new(0),
@@ -74,6 +79,16 @@ impl EndpointState {
 
     pub(crate) fn set_addresses(&self, addresses: Vec<SocketAddr>) {
         self.addresses.store(Some(Arc::new(addresses)));
+    }
+
+    /// Whether its name is to be looked up again.
+    pub(crate) fn is_stale(&self) -> bool {
+        ms(since_begun(Instant::now())) >= self.stale_at_ms.load(Ordering::Relaxed)
+    }
+
+    /// Its addresses hold for so long.
+    pub(crate) fn is_fresh_for(&self, holds: Duration) {
+        self.stale_at_ms.store(ms(since_begun(Instant::now()) + holds), Ordering::Relaxed);
     }
 
     /// Whether it gets requests `now`, since the process began.

@@ -48,6 +48,9 @@ const SEND_BUFFER: usize = 256 << 10;
 const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_MAX: Duration = Duration::from_secs(5);
 
+/// How long a connection serves its core before it ends for another one's sake; without, two cores would take turns at every request.
+const TENURE: Duration = Duration::from_millis(200);
+
 thread_local! {
     static SHARED: RefCell<HashMap<PoolKey, Connections>> = RefCell::default();
 }
@@ -63,6 +66,7 @@ struct Connections {
 struct Connection {
     sender: SendRequest<OutBody>,
     use_of: Arc<Use>,
+    since: Instant,
     idle_since: Option<Instant>,
 }
 
@@ -345,7 +349,7 @@ where
         shown.is_retired.store(true, Ordering::Relaxed);
         drop(held);
     });
-    Ok(Connection { sender, use_of, idle_since: None })
+    Ok(Connection { sender, use_of, since: Instant::now(), idle_since: None })
 }
 
 /// Lets go of what is dead, has been idle for too long, or takes the place of a connection that somebody waits for. A connection
@@ -356,7 +360,7 @@ pub(super) fn sweep(now: Instant) {
             let is_waited_for = connections.upstream.waiting.load(Ordering::Relaxed) > 0;
             let is_shared_waited_for = connections.upstream.waiting_shared.load(Ordering::Relaxed) > 0;
             connections.all.retain_mut(|connection| {
-                if is_shared_waited_for {
+                if is_shared_waited_for && now.duration_since(connection.since) >= TENURE {
                     connection.use_of.is_retired.store(true, Ordering::Relaxed);
                 }
                 if connection.streams() > 0 {

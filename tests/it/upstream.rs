@@ -153,7 +153,7 @@ async fn no_more_streams_are_opened_than_the_other_end_allows() {
     })
     .await;
     // One connection is all there may be, so what does not fit waits.
-    let proxy = before(&[h2c(&backend)], ", max_connections: 1").await;
+    let proxy = before(&[h2c(&backend)], ", max_connections: 1, timeouts: {connect: 20s}").await;
     assert_eq!(proxy.get("/first").await.status, 200);
 
     let mut asked = tokio::task::JoinSet::new();

@@ -109,7 +109,7 @@ fn many_routes_on_one_path_that_differ_in_a_header_do_not_tie() {
 fn an_upstream_that_could_not_work_is_refused() {
     let upstream = |keys: &str| format!("version: 1\nlegacy: a\nupstreams:\n  a: {{{keys}}}\n");
     for (keys, expect) in [
-        ("endpoints: [http://a], tls: {ca: x}", "tls: no endpoint is spoken to over TLS"),
+        ("endpoints: [http://a], tls: {ca: x}", "no endpoint is spoken to over TLS"),
         ("endpoints: [https://a], tls: {server_name: ''}", "must not be empty"),
         ("endpoints: [https://a], tls: {server_name: 'a b'}", "`a b` is not the name of a host"),
         ("endpoints: [https://a], tls: {client_cert: x}", "tls: `client_cert` needs `client_key`"),
