@@ -12,6 +12,7 @@ mod dial;
 mod drive;
 pub mod endpoint;
 pub mod pool;
+pub mod progress;
 pub mod resolve;
 mod shared;
 pub mod tls;

@@ -24,9 +24,8 @@ pub(crate) fn refused(refusal: Refusal) -> Response<ClientBody> {
 /// No side could answer.
 pub(crate) fn failed(failure: Failure) -> Response<ClientBody> {
     let (status, detail) = match failure {
-        Failure::Connect | Failure::ConnectTimeout => {
-            (502, "No connection to the service that answers this could be made.")
-        }
+        Failure::Connect => (502, "No connection to the service that answers this could be made."),
+        Failure::ConnectTimeout => (504, "No connection to the service that answers this could be made in time."),
         Failure::Reset | Failure::Truncated => (502, "The service that answers this broke off before its answer."),
         Failure::Garbage => (502, "The service that answers this did not answer in HTTP."),
         Failure::Status(_) => (502, "The service that answers this failed."),

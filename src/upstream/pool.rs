@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use tokio::time::Sleep;
 use crate::upstream::body::OutBody;
 use crate::upstream::cork::Corked;
 use crate::upstream::drive::{Drive, Speaking};
+pub use crate::upstream::progress::UploadProgress;
 use crate::upstream::shared::{self, Stream};
 use crate::upstream::{ConnectionCount, UpstreamState, dial};
 
@@ -166,37 +167,6 @@ static WANTED: Notify = Notify::const_new();
 /// Waits until somebody waits for a connection.
 pub(crate) async fn wanted() {
     WANTED.notified().await;
-}
-
-/// How far a streamed request body has come; shared between the body and the wait for the answer.
-#[derive(Debug)]
-pub struct UploadProgress {
-    begun: Instant,
-    is_done: AtomicBool,
-    last_ms: AtomicU64,
-}
-
-impl UploadProgress {
-    /// Nothing sent yet.
-    pub fn new() -> Arc<UploadProgress> {
-        Arc::new(UploadProgress { begun: Instant::now(), is_done: AtomicBool::new(false), last_ms: AtomicU64::new(0) })
-    }
-
-    /// A piece was handed over, or the end was.
-    pub fn note(&self, is_done: bool) {
-        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_ms.store(ms, Ordering::Relaxed);
-        self.is_done.store(is_done, Ordering::Relaxed);
-    }
-
-    /// Whether the last piece was handed over.
-    pub fn is_done(&self) -> bool {
-        self.is_done.load(Ordering::Relaxed)
-    }
-
-    fn last(&self) -> Instant {
-        self.begun + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
-    }
 }
 
 /// An answer's head, and the connection that its body comes over.
@@ -355,7 +325,7 @@ pub async fn send(
             }
         }
     };
-    if limits.progress.is_some() {
+    if limits.progress.is_some() || limits.needs_own {
         conn.drive.detach();
     }
     let mut answer = std::pin::pin!(conn.sender.try_send_request(request));

@@ -333,3 +333,57 @@ async fn a_flapping_endpoint_beside_a_good_one_costs_no_read() {
     assert!(asked > 50, "{asked}");
     assert_eq!(failed, [""; 0], "of {asked}");
 }
+
+/// Accepts and never says a word.
+async fn silent() -> Backend {
+    Backend::serving(Arc::default(), |stream| async move {
+        tokio::time::sleep(PATIENCE * 2).await;
+        drop(stream);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn every_wait_ends_at_its_bound_and_says_which_it_was() {
+    let cases = [
+        ("https", "connect: 300ms", "connect_timeout"),
+        ("h2", "connect: 300ms", "connect_timeout"),
+        ("http", "response_header: 300ms", "timeout"),
+        ("h2c", "response_header: 300ms", "timeout"),
+    ];
+    for (scheme, bound, error) in cases {
+        let backend = silent().await;
+        let url = format!("{scheme}://{}", backend.address);
+        let proxy = before(&[url], &format!(", retry: {{times: 0}}, timeouts: {{{bound}}}")).await;
+
+        let begun = Instant::now();
+        let answer = proxy.get("/").await;
+        let took = begun.elapsed();
+
+        assert_eq!((answer.status, answer.header("strangler-error")), (504, Some(error)), "{scheme}");
+        // Never early; how late it may be on a busy machine is nobody's promise.
+        assert!(took >= Duration::from_millis(300) && took < PATIENCE, "{scheme}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_wait_in_vain_the_next_request_goes_over_another_connection() {
+    // The first connection never answers, every other one does.
+    let backend = by_hand(100, |_, respond, number| async move {
+        if number == 0 {
+            tokio::time::sleep(PATIENCE).await;
+        }
+        answer_ok(respond);
+    })
+    .await;
+    let proxy = before(&[h2c(&backend)], ", timeouts: {response_header: 300ms}").await;
+
+    // Two cores, so perhaps one of them was never held up.
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(proxy.get("/").await.status);
+    }
+
+    assert_eq!(statuses.iter().filter(|status| **status == 504).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.last(), Some(&200));
+}
