@@ -13,6 +13,9 @@ use std::sync::Arc;
 use strangler_core::fault::{Fault, Severity};
 use strangler_core::raw::RawConfig;
 use strangler_core::table::{Revision, RoutingTable};
+use strangler_core::tree::{Kind, Node, Span};
+
+use crate::upstream::tls::TlsClient;
 
 /// What became of a text.
 #[derive(Clone, Debug)]
@@ -30,14 +33,73 @@ impl Loaded {
     }
 }
 
-/// Reads a text: the one road of the first start and of every reload.
+/// Reads a text whose relative paths are meant from where the process stands.
 pub fn load(text: &[u8]) -> Loaded {
+    load_below(text, Path::new(""))
+}
+
+/// Reads a text: the one road of the first start and of every reload. The files that it names are looked at, too; relative paths
+/// are meant from the directory `base`.
+pub fn load_below(text: &[u8], base: &Path) -> Loaded {
+    let (table, mut faults, root) = parse(text, base);
+    let unusable = match (&table, &root) {
+        (Some(table), Some(root)) => unusable_files(table, root),
+        (None, _) | (_, None) => Vec::new(),
+    };
+    if unusable.is_empty() {
+        return Loaded { table, faults };
+    }
+    faults.extend(unusable);
+    faults.sort_by_key(|fault| (fault.span, fault.severity));
+    Loaded { table: None, faults }
+}
+
+/// Reads a text that was good once. A file that it names may be gone: better one upstream that cannot be reached than no start.
+pub fn load_kept(text: &[u8], base: &Path) -> Loaded {
+    let (table, faults, _) = parse(text, base);
+    Loaded { table, faults }
+}
+
+/// The directory that relative paths in a routes file are meant from.
+pub fn base_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn parse(text: &[u8], base: &Path) -> (Option<Arc<RoutingTable>>, Vec<Fault>, Option<Node>) {
     let (root, faults) = yaml::read(text);
     let Some(root) = root else {
-        return Loaded { table: None, faults };
+        return (None, faults, None);
     };
-    let (table, faults) = RoutingTable::parse(RawConfig::read(&root, faults), Revision::of(text));
-    Loaded { table: table.map(Arc::new), faults }
+    let raw = RawConfig::read(&root, faults).below(&base.to_string_lossy());
+    let (table, faults) = RoutingTable::parse(raw, Revision::of(text));
+    (table.map(Arc::new), faults, Some(root))
+}
+
+/// What is wrong with the files of `tls`, each at the key that names it.
+fn unusable_files(table: &RoutingTable, root: &Node) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for upstream in table.upstreams().values().filter(|upstream| upstream.tls.files().next().is_some()) {
+        let Err(error) = TlsClient::read(&upstream.tls) else { continue };
+        let keys = ["upstreams", upstream.name.as_str(), "tls", error.key()];
+        let mut message = error.to_string();
+        if let Some(cause) = std::error::Error::source(&error) {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+        }
+        faults.push(Fault::error(place_of(root, &keys), keys.join("."), message));
+    }
+    faults
+}
+
+/// Where the value under these keys stands.
+fn place_of(root: &Node, keys: &[&str]) -> Span {
+    let mut node = root;
+    for key in keys {
+        let Kind::Map(entries) = &node.kind else { break };
+        let Some(entry) = entries.iter().find(|entry| &*entry.key == *key) else { break };
+        node = &entry.value;
+    }
+    node.span
 }
 
 /// Why a file could not be read.

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod attached;
 pub mod body;
+pub mod breaker;
 pub mod connection;
 pub mod copies;
 pub mod finish;

@@ -6,20 +6,30 @@
 pub mod body;
 pub mod budget;
 pub(crate) mod chance;
+mod check;
 pub mod cork;
+mod dial;
 mod drive;
+pub mod endpoint;
 pub mod pool;
+pub mod progress;
 pub mod resolve;
+mod shared;
+pub mod tls;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use http::HeaderValue;
-use strangler_core::route::{Balance, Endpoint, Upstream};
+use strangler_core::balance::{self, Candidate};
+use strangler_core::observation::Failure;
+use strangler_core::outlier::{self, Ejections};
+use strangler_core::route::{Endpoint, OutlierDetection, Upstream};
 use tokio::sync::Semaphore;
+
+use crate::upstream::endpoint::EndpointState;
+use crate::upstream::tls::TlsClient;
 
 /// An upstream with everything that changes while it runs.
 #[derive(Debug)]
@@ -29,6 +39,7 @@ pub struct UpstreamState {
     /// Unlike any other of this process; names the pools of each thread.
     pub(crate) id: u64,
     endpoints: Vec<EndpointState>,
+    has_shared: bool,
     next: AtomicUsize,
     in_flight: AtomicU32,
     fallbacks_in_flight: AtomicU32,
@@ -37,18 +48,23 @@ pub struct UpstreamState {
     /// How many requests wait for a connection because all are taken: idle ones must then be given up.
     pub(crate) waiting: AtomicU32,
     pub(crate) waiters: pool::Waiters,
+    /// How many cores wait to open a shared connection: busy ones of other cores then end, too, with their last stream.
+    pub(crate) waiting_shared: AtomicU32,
     budget: RetryBudget,
+    ejections: Mutex<Ejections>,
+    /// `None`: no endpoint needs it, or its files cannot be used.
+    pub(crate) tls: ArcSwapOption<TlsClient>,
 }
 
-/// An endpoint and where it lives now.
-#[derive(Debug)]
-pub struct EndpointState {
-    /// As the file says.
-    pub endpoint: Endpoint,
-    /// What `Host` says under `host: upstream`.
-    pub authority: HeaderValue,
-    addresses: ArcSwapOption<Vec<SocketAddr>>,
-    in_flight: AtomicU32,
+/// An endpoint that there is not.
+const NOBODY: Candidate = Candidate { is_up: false, share: 0, in_flight: u32::MAX };
+
+/// What times are counted from.
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Since the process began.
+pub(crate) fn since_begun(at: Instant) -> Duration {
+    at.saturating_duration_since(*BEGUN)
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -57,10 +73,12 @@ impl UpstreamState {
     /// With empty pools. Endpoints given as addresses are known at once; names are looked up in the background, or by the first
     /// connection that needs one.
     pub fn new(config: Arc<Upstream>) -> UpstreamState {
-        let endpoints = config.endpoints.iter().map(EndpointState::new).collect();
-        UpstreamState {
+        LazyLock::force(&BEGUN);
+        let endpoints = config.endpoints.iter().map(|endpoint| EndpointState::new(endpoint, &config.tls)).collect();
+        let state = UpstreamState {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             endpoints,
+            has_shared: config.endpoints.iter().any(|endpoint| endpoint.scheme.is_h2()),
             next: AtomicUsize::new(0),
             in_flight: AtomicU32::new(0),
             fallbacks_in_flight: AtomicU32::new(0),
@@ -68,9 +86,19 @@ impl UpstreamState {
             connections_open: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             waiters: pool::Waiters::default(),
+            waiting_shared: AtomicU32::new(0),
             budget: RetryBudget::default(),
+            ejections: Mutex::new(Ejections::of(config.endpoints.len())),
+            tls: ArcSwapOption::empty(),
             config,
-        }
+        };
+        state.read_tls();
+        state
+    }
+
+    /// Whether some endpoint speaks HTTP/2, which can say of a request that it was not looked at.
+    pub(crate) fn has_shared(&self) -> bool {
+        self.has_shared
     }
 
     /// In the order of the file.
@@ -104,22 +132,69 @@ impl UpstreamState {
         (before < max).then_some(admission)
     }
 
-    /// Chooses an endpoint for the next try. `chance` is any random number.
+    /// Chooses an endpoint for a copy: one that is up, if any is.
     pub(crate) fn choose(&self, chance: u64) -> usize {
+        self.pick(chance, Instant::now(), None).unwrap_or_default()
+    }
+
+    /// Chooses an endpoint for the next try; `None` when none is up. `chance` is any random number; `tried` has failed already.
+    pub(crate) fn pick(&self, chance: u64, now: Instant, tried: Option<usize>) -> Option<usize> {
         let count = self.endpoints.len();
-        if count < 2 {
-            return 0;
+        if count < 2 && self.config.health_check.is_none() {
+            return Some(0);
         }
-        match self.config.balance {
-            Balance::RoundRobin => self.next.fetch_add(1, Ordering::Relaxed) % count,
-            Balance::LeastRequests => {
-                // Two different ones at random; the less busy is taken (Mitzenmacher, 2001).
-                let low = usize::try_from(chance & 0xffff_ffff).unwrap_or_default();
-                let high = usize::try_from(chance >> 32).unwrap_or_default();
-                let (one, step) = (low % count, 1 + high % (count - 1));
-                let other = (one + step) % count;
-                let load = |at: usize| self.endpoints.get(at).map_or(u32::MAX, EndpointState::in_flight);
-                if load(other) < load(one) { other } else { one }
+        let now = since_begun(now);
+        let candidate = |at: usize| self.endpoints.get(at).map_or(NOBODY, |endpoint| endpoint.candidate(now));
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        balance::choose(self.config.balance, count, candidate, turn, chance, tried)
+    }
+
+    /// A try at an endpoint has ended, well (`None`) or not. Costs a look at the configuration where nothing is to be learned.
+    pub(crate) fn note(&self, endpoint: usize, failure: Option<Failure>, now: Instant) {
+        let Some(policy) = &self.config.outlier_detection else { return };
+        let Some(state) = self.endpoints.get(endpoint) else { return };
+        match failure {
+            None => {
+                if state.streak.load(Ordering::Relaxed) != 0 {
+                    state.streak.store(0, Ordering::Relaxed);
+                }
+            }
+            Some(failure) if outlier::is_charged(failure) => {
+                let streak = state.streak.fetch_add(1, Ordering::Relaxed) + 1;
+                if streak >= policy.consecutive_failures.get() {
+                    self.eject(endpoint, state, policy, since_begun(now));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn eject(&self, endpoint: usize, state: &EndpointState, policy: &OutlierDetection, now: Duration) {
+        let is_healthy = |at: usize| self.endpoints.get(at).is_some_and(EndpointState::is_healthy);
+        let mut ejections = self.ejections.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(until) = ejections.eject(endpoint, policy, is_healthy, now) else { return };
+        state.eject(until);
+        drop(ejections);
+        let seconds = until.saturating_sub(now).as_secs();
+        tracing::warn!(upstream = %self.config.name, endpoint = %state.endpoint, seconds, "an endpoint failed too often in a row and is left out");
+    }
+
+    /// Endpoints that get requests now, in the order of the file.
+    pub fn up(&self) -> impl Iterator<Item = (&Endpoint, bool)> {
+        let now = since_begun(Instant::now());
+        self.endpoints.iter().map(move |endpoint| (&endpoint.endpoint, endpoint.is_up(now)))
+    }
+
+    /// Reads the files of `tls` where they are needed. What cannot be used leaves what was: no connection is made without.
+    pub(crate) fn read_tls(&self) {
+        if !self.config.endpoints.iter().any(|endpoint| endpoint.scheme.is_tls()) {
+            return;
+        }
+        match TlsClient::read(&self.config.tls) {
+            Ok(client) => self.tls.store(Some(Arc::new(client))),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(upstream = %self.config.name, key = error.key(), %error, cause, "a file of `tls` cannot be used");
             }
         }
     }
@@ -137,37 +212,6 @@ impl UpstreamState {
     /// Takes a retry from the budget.
     pub fn take_retry(&self) {
         self.budget.retries.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl EndpointState {
-    fn new(endpoint: &Endpoint) -> EndpointState {
-        let address = endpoint.host.parse().ok().map(|ip| Arc::new(vec![SocketAddr::new(ip, endpoint.port)]));
-        EndpointState {
-            authority: HeaderValue::from_str(&endpoint.authority()).unwrap_or_else(|_| HeaderValue::from_static("")),
-            addresses: ArcSwapOption::new(address),
-            in_flight: AtomicU32::new(0),
-            endpoint: endpoint.clone(),
-        }
-    }
-
-    /// Requests under way.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Where it lives, if that is known.
-    pub fn addresses(&self) -> Option<Arc<Vec<SocketAddr>>> {
-        self.addresses.load_full()
-    }
-
-    /// Whether it was given as a name.
-    pub fn is_named(&self) -> bool {
-        self.endpoint.host.parse::<std::net::IpAddr>().is_err()
-    }
-
-    pub(crate) fn set_addresses(&self, addresses: Vec<SocketAddr>) {
-        self.addresses.store(Some(Arc::new(addresses)));
     }
 }
 

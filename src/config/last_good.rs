@@ -11,7 +11,7 @@ use strangler_core::reload::{Lost, ReloadVerdict, Running, judge_reload, looks_c
 use strangler_core::table::RoutingTable;
 use strangler_core::tree::Span;
 
-use super::{Loaded, ReadError, load, read};
+use super::{Loaded, ReadError, base_of, load_below, load_kept, read};
 
 /// Its name in the state directory.
 pub const FILE_NAME: &str = "routes.last-good.yaml";
@@ -84,9 +84,9 @@ pub struct Start {
 pub fn start(path: &Path, state_dir: &Path, strict: bool) -> StartOutcome {
     let (faults, refused) = match read(path) {
         Err(error) => (vec![unreadable(&error)], None),
-        Ok(text) => match load(&text) {
+        Ok(text) => match load_below(&text, base_of(path)) {
             Loaded { table: Some(table), mut faults } => {
-                faults.extend(lost_since(state_dir, &table, &text));
+                faults.extend(lost_since(path, state_dir, &table, &text));
                 return StartOutcome::Fresh(Start { table, text, warnings: faults });
             }
             Loaded { table: None, faults } => (faults, Some(text)),
@@ -96,7 +96,7 @@ pub fn start(path: &Path, state_dir: &Path, strict: bool) -> StartOutcome {
         return StartOutcome::Refused { faults, refused };
     }
     let kept = read(&state_dir.join(FILE_NAME)).ok().and_then(|text| {
-        let Loaded { table, faults } = load(&text);
+        let Loaded { table, faults } = load_kept(&text, base_of(path));
         table.map(|table| Start { table, text, warnings: faults })
     });
     match kept {
@@ -107,9 +107,9 @@ pub fn start(path: &Path, state_dir: &Path, strict: bool) -> StartOutcome {
 
 /// What the file no longer says that the last good text said. The file was perhaps changed while nobody watched, so this refuses
 /// nothing; but it may be half of a file, and then somebody should know.
-fn lost_since(state_dir: &Path, table: &RoutingTable, text: &[u8]) -> Vec<Fault> {
+fn lost_since(path: &Path, state_dir: &Path, table: &RoutingTable, text: &[u8]) -> Vec<Fault> {
     let Ok(kept) = read(&state_dir.join(FILE_NAME)) else { return Vec::new() };
-    let Some(before) = load(&kept).table.filter(|_| kept != text) else { return Vec::new() };
+    let Some(before) = load_kept(&kept, base_of(path)).table.filter(|_| kept != text) else { return Vec::new() };
     let running = Running { table: &before, weight: &|_| None };
     match judge_reload(running, table, looks_cut(&kept, text), false) {
         ReloadVerdict::Accept => Vec::new(),

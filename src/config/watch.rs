@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::live::Publish;
 
 use super::last_good::{Start, keep, unreadable};
-use super::{Loaded, ReadError, load, read};
+use super::{Loaded, ReadError, base_of, load_below, read};
 
 /// A change is read once the directory has been quiet for so long.
 const QUIET: Duration = Duration::from_millis(30);
@@ -293,12 +293,12 @@ impl Work {
             // What was refused before is gone, or the file is again what is in force.
             if !is_seen || why != Why::Unasked {
                 self.status.source = Source::File;
-                let warnings = load(&text).faults;
+                let warnings = load_below(&text, base_of(&self.reloader.path)).faults;
                 self.say(AttemptOutcome::Unchanged, warnings);
             }
             return;
         }
-        let Loaded { table, faults } = load(&text);
+        let Loaded { table, faults } = load_below(&text, base_of(&self.reloader.path));
         let Some(table) = table else {
             return self.say(AttemptOutcome::Refused, faults);
         };

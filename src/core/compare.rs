@@ -161,7 +161,7 @@ fn compare_answers(
 /// At least one side gave no answer.
 fn compare_failures(legacy: &Outcome, extracted: &Outcome, found: &mut Differences<'_>) -> Option<NotComparable> {
     let [legacy, extracted] = [legacy, extracted].map(Ending::of);
-    if [legacy, extracted].contains(&Ending::Failed(Failure::Full)) {
+    if [legacy, extracted].iter().any(|ending| matches!(ending, Ending::Failed(Failure::Full | Failure::BreakerOpen))) {
         return Some(NotComparable::NotAsked);
     }
     if let (Ending::Status(legacy), Ending::Status(extracted)) = (legacy, extracted) {

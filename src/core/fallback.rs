@@ -28,8 +28,10 @@ pub struct FailedTry {
     pub sent: Sent,
     /// Whether the connection came from the pool: its end is then no news of the endpoint.
     pub was_pooled: bool,
-    /// Tries on this side so far, this one included.
+    /// Tries on this side so far, this one included; a pooled connection that was found dead and replaced is none.
     pub tries: u8,
+    /// Whether a dead pooled connection has been replaced on this side already.
+    pub has_replaced: bool,
     /// Whether the request's body can be sent once more, whole.
     pub is_replayable: bool,
     /// Whether the upstream's retry budget has one left.
@@ -49,6 +51,11 @@ pub enum NextMove {
     Answer,
 }
 
+/// Whether a retry of this try replaces a pooled connection that was found dead: it then counts as no try and costs no budget.
+pub fn is_replacement(failed: &FailedTry) -> bool {
+    failed.was_pooled && failed.failure == Failure::Reset && !failed.has_replaced
+}
+
 /// Whether the try may be repeated on the same side.
 fn may_retry(retry: Retry, method: &Method, failed: &FailedTry) -> bool {
     let may_resend = failed.sent == Sent::Nothing || is_safe(method);
@@ -57,13 +64,19 @@ fn may_retry(retry: Retry, method: &Method, failed: &FailedTry) -> bool {
     }
     // One transparent retry on another connection when a pooled one was found dead (RFC 9112 §9.3.1): no news of the
     // endpoint, so it costs no budget.
-    if failed.was_pooled && failed.failure == Failure::Reset && failed.tries == 1 {
+    if is_replacement(failed) {
         return true;
     }
     let is_listed = match failed.failure {
         Failure::Connect | Failure::ConnectTimeout => retry.on_connect_failure,
         Failure::Reset => retry.on_reset_before_response,
-        Failure::Timeout | Failure::Garbage | Failure::Truncated | Failure::Full | Failure::Status(_) => false,
+        Failure::Timeout
+        | Failure::Garbage
+        | Failure::Truncated
+        | Failure::Full
+        | Failure::NoHealthy
+        | Failure::BreakerOpen
+        | Failure::Status(_) => false,
     };
     is_listed && failed.tries <= retry.times && failed.has_budget
 }
@@ -71,7 +84,8 @@ fn may_retry(retry: Retry, method: &Method, failed: &FailedTry) -> bool {
 /// Whether legacy may be asked after extracted failed. `data` stands above the policy (DESIGN §5.8).
 fn may_fall_back(route: &Route, policy: &FallbackPolicy, method: &Method, failed: &FailedTry) -> bool {
     let is_listed = match failed.failure {
-        Failure::Connect | Failure::ConnectTimeout | Failure::Full => policy.on_connect_failure,
+        Failure::Connect | Failure::ConnectTimeout | Failure::Full | Failure::NoHealthy => policy.on_connect_failure,
+        Failure::BreakerOpen => policy.on_breaker_open,
         Failure::Timeout => policy.on_timeout,
         Failure::Status(_) | Failure::Reset | Failure::Garbage => policy.on_5xx,
         // Bytes of the answer have reached the client.
@@ -109,6 +123,7 @@ mod tests {
         sent: Sent::Nothing,
         was_pooled: false,
         tries: 2,
+        has_replaced: true,
         is_replayable: true,
         has_budget: true,
         has_time: true,
@@ -133,6 +148,7 @@ mod tests {
             failure: Failure::Reset,
             was_pooled: true,
             tries: 1,
+            has_replaced: false,
             has_budget: false,
             sent: Sent::Maybe,
             ..FAILED
@@ -140,7 +156,7 @@ mod tests {
         assert_eq!(on_extracted(&Method::GET, &dead), NextMove::Retry);
         assert_eq!(on_extracted(&Method::POST, &dead), NextMove::Answer);
         assert_eq!(on_extracted(&Method::POST, &FailedTry { sent: Sent::Nothing, ..dead }), NextMove::Retry);
-        assert_eq!(on_extracted(&Method::GET, &FailedTry { tries: 2, ..dead }), NextMove::TryLegacy);
+        assert_eq!(on_extracted(&Method::GET, &FailedTry { has_replaced: true, ..dead }), NextMove::TryLegacy);
     }
 
     #[test]
@@ -178,6 +194,8 @@ mod tests {
             Just(Failure::Garbage),
             Just(Failure::Truncated),
             Just(Failure::Full),
+            Just(Failure::NoHealthy),
+            Just(Failure::BreakerOpen),
             (500u16..600).prop_map(Failure::Status),
         ]
     }
@@ -186,10 +204,10 @@ mod tests {
         #[test]
         fn a_request_with_side_effects_is_never_sent_twice(
             failure in failures(),
-            was_pooled: bool, tries in 1u8..4, is_replayable: bool, has_budget: bool, has_time: bool, is_extracted: bool,
+            was_pooled: bool, has_replaced: bool, tries in 1u8..4, is_replayable: bool, has_budget: bool, has_time: bool, is_extracted: bool,
             method in prop_oneof![Just(Method::POST), Just(Method::PUT), Just(Method::PATCH), Just(Method::DELETE)],
         ) {
-            let failed = FailedTry { failure, sent: Sent::Maybe, was_pooled, tries, is_replayable, has_budget, has_time };
+            let failed = FailedTry { failure, sent: Sent::Maybe, was_pooled, tries, has_replaced, is_replayable, has_budget, has_time };
             let side = if is_extracted { Side::Extracted } else { Side::Legacy };
             let route = samples::route("r", "/r");
             prop_assert_eq!(after_failure(side, Some(&route), Retry::default(), &method, &failed), NextMove::Answer);
@@ -200,7 +218,7 @@ mod tests {
             let sent = if sent_maybe { Sent::Maybe } else { Sent::Nothing };
             let retry = Retry { times, ..Retry::default() };
             let tries = times.max(1) + 1;
-            let failed = FailedTry { failure, sent, was_pooled, tries, is_replayable: true, has_budget: true, has_time: true };
+            let failed = FailedTry { failure, sent, was_pooled, tries, has_replaced: true, is_replayable: true, has_budget: true, has_time: true };
             let route = samples::route("r", "/r");
             prop_assert_ne!(after_failure(Side::Extracted, Some(&route), retry, &Method::GET, &failed), NextMove::Retry);
         }

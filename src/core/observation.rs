@@ -62,6 +62,10 @@ pub enum Failure {
     Truncated,
     /// More requests under way than the upstream may have.
     Full,
+    /// Every endpoint is known to be ill.
+    NoHealthy,
+    /// The route's breaker is open: extracted was not asked.
+    BreakerOpen,
     /// It answered a status outside `success`.
     Status(u16),
 }
@@ -77,6 +81,8 @@ impl Failure {
             Failure::Garbage => "bad_response",
             Failure::Truncated => "truncated",
             Failure::Full => "upstream_full",
+            Failure::NoHealthy => "no_healthy_endpoint",
+            Failure::BreakerOpen => "breaker_open",
             Failure::Status(_) => "5xx",
         }
     }

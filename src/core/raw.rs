@@ -69,6 +69,14 @@ impl RawConfig {
         raw.faults = reader.faults;
         raw
     }
+
+    /// Puts the files that upstreams name, where their paths are relative, below the directory `base`; empty: as they are.
+    pub fn below(mut self, base: &str) -> RawConfig {
+        for entry in &mut self.upstreams {
+            entry.upstream = entry.upstream.take().map(|upstream| upstream.below(base));
+        }
+        self
+    }
 }
 
 fn config<'a>(reader: &mut Reader<'a>, root: &'a Node) -> Option<RawConfig> {

@@ -2,150 +2,23 @@
 //!
 //! Built only by `table`; read by everything that decides.
 
+mod upstream;
+
 use std::collections::BTreeSet;
-use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::name::{JourneyName, RouteName, UpstreamName};
+use crate::name::{JourneyName, RouteName};
 use crate::template::PathPattern;
 use crate::weight::Weight;
 
-/// A named group of endpoints.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// The name under `upstreams:`, or one made from the URL when a URL was written in its place.
-    pub name: UpstreamName,
-    /// At least one.
-    pub endpoints: Vec<Endpoint>,
-    /// What the upstream sees as `Host`. Default: as the client sent it.
-    pub host: HostPolicy,
-    /// How an endpoint is chosen. Default: in turn.
-    pub balance: Balance,
-    /// Bounds on the waits.
-    pub timeouts: Timeouts,
-    /// Connections of this process to the upstream, all cores together. Default: 256.
-    pub max_connections: u32,
-    /// Requests under way; one more is answered 503 (legacy) or falls back (extracted). Default: 1,024.
-    pub max_in_flight: u32,
-    /// Largest part of `max_in_flight` that fallbacks may take. Default: 50 %.
-    pub fallback_share: Weight,
-    /// When a request is tried again on the same upstream.
-    pub retry: Retry,
-}
-
-/// Where an endpoint listens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Endpoint {
-    /// What is spoken there.
-    pub scheme: Scheme,
-    /// A name or an address; an IPv6 address without brackets.
-    pub host: Arc<str>,
-    /// 1..=65535.
-    pub port: u16,
-}
-
-impl Endpoint {
-    /// `host:port`, an IPv6 address in brackets: what `Host` says when it is set to the upstream's.
-    pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
-    }
-}
-
-/// What an endpoint speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scheme {
-    /// HTTP/1.1 in the clear.
-    Http,
-}
-
-impl Scheme {
-    /// As written in a URL.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Scheme::Http => "http",
-        }
-    }
-}
-
-/// What the upstream sees as `Host`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum HostPolicy {
-    /// What the client sent.
-    #[default]
-    Preserve,
-    /// The endpoint's own authority.
+pub use upstream::{
+    Balance, ClientCertificate, Endpoint, HealthCheck, HostPolicy, OutlierDetection, Retry, Scheme, Timeouts, Tls,
     Upstream,
-    /// This, whatever was sent.
-    Literal(HeaderValue),
-}
-
-/// How an endpoint is chosen among several.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Balance {
-    /// Each in turn.
-    #[default]
-    RoundRobin,
-    /// The less busy of two drawn at random.
-    LeastRequests,
-}
-
-/// Bounds on the waits for an upstream; `None` is no bound (written `0s`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Until the connection stands. Default: 1 s.
-    pub connect: Option<Duration>,
-    /// From the request's last byte written to the answer's head. Default: 30 s.
-    pub response_header: Option<Duration>,
-    /// Between two pieces of a body, either way. Default: 60 s.
-    pub idle: Option<Duration>,
-}
-
-impl Default for Timeouts {
-    fn default() -> Timeouts {
-        Timeouts {
-            connect: Some(Duration::from_secs(1)),
-            response_header: Some(Duration::from_secs(30)),
-            idle: Some(Duration::from_secs(60)),
-        }
-    }
-}
-
-/// When a request is tried again on the same upstream. Never after a byte of a request with side effects may have left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// Further tries after the first. Default: 1. Largest: 5.
-    pub times: u8,
-    /// After no connection could be made. Default: yes.
-    pub on_connect_failure: bool,
-    /// After the connection broke before the answer's head. Default: yes.
-    pub on_reset_before_response: bool,
-    /// Retries as a part of requests, over the last 10 s, at least 3 a second beside. Default: 20 %.
-    pub budget: Weight,
-}
-
-impl Default for Retry {
-    fn default() -> Retry {
-        Retry {
-            times: 1,
-            on_connect_failure: true,
-            on_reset_before_response: true,
-            budget: Weight::from_basis_points(2_000).unwrap_or(Weight::NONE),
-        }
-    }
-}
+};
 
 /// A covered path.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,6 +51,8 @@ pub struct Route {
     pub response_headers: HeaderEdits,
     /// What happens when extracted fails; `None`: its failure is the answer.
     pub fallback: Option<FallbackPolicy>,
+    /// When extracted is left alone for a while; `None`: never.
+    pub breaker: Option<BreakerPolicy>,
     /// Statuses that are no failure.
     pub success: StatusSet,
     /// Largest request body, in bytes. Default: 10 MiB.
@@ -312,6 +187,8 @@ pub struct FallbackPolicy {
     pub on_timeout: bool,
     /// It answered 5xx (outside `success`), broke off before its head ended, or answered garbage. Default: yes.
     pub on_5xx: bool,
+    /// The route's breaker is open, so extracted is not asked. Default: yes.
+    pub on_breaker_open: bool,
     /// What requests with side effects may do. Default: only what is provably unsent.
     pub unsafe_requests: UnsafeFallback,
     /// Largest request body kept for a second try, in bytes. Default: 1 MiB.
@@ -334,8 +211,33 @@ impl Default for FallbackPolicy {
             on_connect_failure: true,
             on_timeout: true,
             on_5xx: true,
+            on_breaker_open: true,
             unsafe_requests: UnsafeFallback::Unsent,
             max_body: 1 << 20,
+        }
+    }
+}
+
+/// When a route's extracted side is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerPolicy {
+    /// It opens when this part of the requests of a window failed, or more. Default: 50 %.
+    pub error_ratio: Weight,
+    /// Fewer requests in a window prove nothing. Default: 20.
+    pub min_requests: NonZeroU32,
+    /// How far back is looked. Default: 10 s. Least: 1 s.
+    pub window: Duration,
+    /// How long it stays open before one request tries. Default: 5 s.
+    pub open_for: Duration,
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> BreakerPolicy {
+        BreakerPolicy {
+            error_ratio: Weight::from_basis_points(5_000).unwrap_or(Weight::ALL),
+            min_requests: NonZeroU32::MIN.saturating_add(19),
+            window: Duration::from_secs(10),
+            open_for: Duration::from_secs(5),
         }
     }
 }

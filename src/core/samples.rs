@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::route::{
     Balance, Conditions, Data, Endpoint, FallbackPolicy, HeaderEdits, HostPattern, HostPolicy, Retry, Route, Scheme,
-    StatusSet, Timeouts, Upstream,
+    StatusSet, Timeouts, Tls, Upstream,
 };
 use crate::table::{Revision, RoutingTable};
 use crate::template::{PathPattern, PathTemplate};
@@ -22,6 +22,9 @@ pub(crate) fn upstream(name: &str) -> Arc<Upstream> {
         max_in_flight: 1_024,
         fallback_share: Weight::from_basis_points(5_000).unwrap(),
         retry: Retry::default(),
+        health_check: None,
+        outlier_detection: None,
+        tls: Tls::default(),
     })
 }
 
@@ -53,6 +56,7 @@ pub(crate) fn route(name: &str, path: &str) -> Route {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         fallback: Some(FallbackPolicy::default()),
+        breaker: None,
         success: StatusSet::default(),
         max_body: 10 << 20,
         shadow: None,

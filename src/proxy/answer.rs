@@ -24,17 +24,18 @@ pub(crate) fn refused(refusal: Refusal) -> Response<ClientBody> {
 /// No side could answer.
 pub(crate) fn failed(failure: Failure) -> Response<ClientBody> {
     let (status, detail) = match failure {
-        Failure::Connect | Failure::ConnectTimeout => {
-            (502, "No connection to the service that answers this could be made.")
-        }
+        Failure::Connect => (502, "No connection to the service that answers this could be made."),
+        Failure::ConnectTimeout => (504, "No connection to the service that answers this could be made in time."),
         Failure::Reset | Failure::Truncated => (502, "The service that answers this broke off before its answer."),
         Failure::Garbage => (502, "The service that answers this did not answer in HTTP."),
         Failure::Status(_) => (502, "The service that answers this failed."),
         Failure::Timeout => (504, "The service that answers this did not answer in time."),
         Failure::Full => (503, "The service that answers this has too many requests under way."),
+        Failure::NoHealthy => (503, "The service that answers this is not well."),
+        Failure::BreakerOpen => (503, "The service that answers this failed too often and is left alone for a moment."),
     };
     let mut response = problem(status, failure.as_str(), detail);
-    if failure == Failure::Full {
+    if status == 503 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response

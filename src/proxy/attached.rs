@@ -1,13 +1,17 @@
 //! What the data plane attaches to a snapshot: counters and upstreams, found by a route's index.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use strangler_core::breaker::is_charged;
 use strangler_core::name::{FALL_THROUGH, UpstreamName};
-use strangler_core::route::Upstream;
+use strangler_core::observation::Failure;
+use strangler_core::route::{Route, Upstream};
 use strangler_core::side::Side;
 use strangler_core::snapshot::Snapshot;
 
+use crate::proxy::breaker::RouteBreaker;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::upstream::UpstreamState;
 
@@ -33,6 +37,8 @@ pub(crate) struct RouteRuntime {
     pub(crate) metrics: Arc<RouteMetrics>,
     pub(crate) legacy: Arc<UpstreamState>,
     pub(crate) extracted: Arc<UpstreamState>,
+    /// `None`: the route has none.
+    pub(crate) breaker: Option<Arc<RouteBreaker>>,
 }
 
 impl RouteRuntime {
@@ -40,6 +46,19 @@ impl RouteRuntime {
         match side {
             Side::Legacy => &self.legacy,
             Side::Extracted => &self.extracted,
+        }
+    }
+
+    /// A failure of a side that nobody else is to blame for. `is_evidence`: not a forced request's, which proves nothing.
+    pub(crate) fn charge(&self, side: Side, failure: Failure, is_evidence: bool, now: Duration) {
+        if failure == Failure::BreakerOpen {
+            // Nobody was asked.
+            return;
+        }
+        self.metrics.count_failure(side, failure);
+        let breaker = self.breaker.as_ref().filter(|_| side == Side::Extracted && is_evidence);
+        if let Some(breaker) = breaker.filter(|_| is_charged(failure)) {
+            breaker.failed(&self.name, now);
         }
     }
 }
@@ -61,7 +80,17 @@ impl Attached {
         };
         let legacy = state_of(table.legacy());
         let is_small = table.routes().len() <= PREPARED_ROUTES_MAX;
-        let runtime = |name: &str, path: String, extracted: Arc<UpstreamState>| {
+        let known: BTreeMap<&str, &Arc<RouteRuntime>> =
+            before.iter().flat_map(|before| before.routes.iter().map(|route| (&*route.name, route))).collect();
+        // As it stands, where the route's own service and policy are as they were.
+        let breaker_of = |route: &Route| {
+            let policy = route.breaker.as_ref()?;
+            let kept =
+                known.get(route.name.as_str()).filter(|known| known.extracted.config.name == route.extracted.name);
+            let kept = kept.and_then(|known| known.breaker.as_ref()).filter(|breaker| breaker.policy() == policy);
+            Some(kept.map_or_else(|| Arc::new(RouteBreaker::new(*policy)), Arc::clone))
+        };
+        let runtime = |name: &str, path: String, extracted: Arc<UpstreamState>, breaker| {
             if is_small {
                 metrics.prepare_route(name);
             }
@@ -72,13 +101,20 @@ impl Attached {
                 metrics,
                 legacy: Arc::clone(&legacy),
                 extracted,
+                breaker,
             })
         };
         let routes = table.routes().iter();
-        let routes = routes
-            .map(|route| runtime(route.name.as_str(), route.conditions.path.to_string(), state_of(&route.extracted)))
+        let routes: Vec<Arc<RouteRuntime>> = routes
+            .map(|route| {
+                let path = route.conditions.path.to_string();
+                runtime(route.name.as_str(), path, state_of(&route.extracted), breaker_of(route))
+            })
             .collect();
-        Attached { routes, fall_through: runtime(FALL_THROUGH, String::new(), Arc::clone(&legacy)), upstreams }
+        if let Some(before) = before {
+            forget_gone(before, &routes, &upstreams, metrics);
+        }
+        Attached { routes, fall_through: runtime(FALL_THROUGH, String::new(), Arc::clone(&legacy), None), upstreams }
     }
 
     /// Those in force, for the background look-up of names.
@@ -91,8 +127,42 @@ impl Attached {
         self.upstreams.get(name)
     }
 
+    /// Shows which endpoints get requests, and how breakers stand.
+    pub fn show(&self, metrics: &Metrics) {
+        for upstream in self.upstreams.values() {
+            for (endpoint, is_up) in upstream.up() {
+                metrics.show_endpoint(upstream.config.name.as_str(), &endpoint.to_string(), is_up);
+            }
+        }
+        let is_small = self.routes.len() <= PREPARED_ROUTES_MAX;
+        for route in &self.routes {
+            if let Some(state) = route.breaker.as_ref().and_then(|breaker| breaker.news(is_small)) {
+                metrics.show_breaker(&route.name, state);
+            }
+        }
+    }
+
     /// Likewise, without keeping them alive.
     pub fn upstreams_weak(&self) -> Vec<Weak<UpstreamState>> {
         self.upstreams.values().map(Arc::downgrade).collect()
+    }
+}
+
+/// Takes the gauges of endpoints and breakers away that are no longer there.
+fn forget_gone(
+    before: &Attached,
+    routes: &[Arc<RouteRuntime>],
+    upstreams: &BTreeMap<UpstreamName, Arc<UpstreamState>>,
+    metrics: &Metrics,
+) {
+    for (name, upstream) in &before.upstreams {
+        let is_kept = upstreams.get(name).is_some_and(|now| Arc::ptr_eq(now, upstream));
+        for endpoint in upstream.endpoints().iter().filter(|_| !is_kept) {
+            metrics.forget_endpoint(name.as_str(), &endpoint.endpoint.to_string());
+        }
+    }
+    let without: BTreeSet<&str> = routes.iter().filter(|it| it.breaker.is_none()).map(|it| &*it.name).collect();
+    for route in before.routes.iter().filter(|it| it.breaker.is_some() && without.contains(&*it.name)) {
+        metrics.forget_breaker(&route.name);
     }
 }

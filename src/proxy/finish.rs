@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
-use strangler_core::decide::Decision;
+use strangler_core::decide::{Decision, Reason};
 use strangler_core::observation::Failure;
 use strangler_core::side::Side;
 
@@ -93,7 +93,8 @@ impl Finish {
     pub(crate) fn broke_off(&mut self, how: &'static str) {
         self.error = Some(how);
         if let (Some(place), Some(side)) = (&self.place, self.answered_by) {
-            place.route.metrics.count_failure(side, Failure::Truncated);
+            let is_evidence = place.decision.reason != Reason::Forced;
+            place.route.charge(side, Failure::Truncated, is_evidence, self.worker.proxy.begun.elapsed());
         }
     }
 

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body as _;
-use strangler_core::fallback::{FailedTry, NextMove, Sent, after_failure};
+use strangler_core::breaker::Leave;
+use strangler_core::fallback::{FailedTry, NextMove, Sent, after_failure, is_replacement};
 use strangler_core::observation::Failure;
 use strangler_core::route::{HostPolicy, Retry, Route};
 use strangler_core::side::Side;
@@ -61,6 +62,8 @@ pub(crate) struct Forwarder<'a> {
     pub(crate) runtime: &'a RouteRuntime,
     pub(crate) route: Option<&'a Arc<Route>>,
     pub(crate) deadline: Option<Instant>,
+    /// Whether its outcome says something of the route; a forced request's does not, and no breaker stands in its way.
+    pub(crate) is_evidence: bool,
 }
 
 /// A request that may be sent once more.
@@ -74,7 +77,7 @@ impl Forwarder<'_> {
     pub(crate) async fn forward(&self, mut side: Side, outgoing: Outgoing) -> Result<Forwarded, NoAnswer> {
         let Outgoing { method, target, headers, body, progress } = outgoing;
         let begun = Instant::now();
-        let mut limits = TryLimits { now: begun, is_fresh: false, deadline: self.deadline, progress };
+        let mut limits = TryLimits { now: begun, is_fresh: false, needs_own: false, deadline: self.deadline, progress };
         let is_safe = strangler_core::facts::is_safe(&method);
         let authority = headers.get(header::HOST).cloned();
         let build = |mut headers: HeaderMap, body: OutBody| {
@@ -88,12 +91,17 @@ impl Forwarder<'_> {
             *request.headers_mut() = headers;
             request
         };
-        // Only a safe request can be sent once more after a byte of it has left, so only then a second one is kept.
-        let again = is_safe.then(|| body.replay().map(|body| Again { headers: headers.clone(), body })).flatten();
+        // Only a safe request can be sent once more after a byte of it has left, so only then a second one is kept; or where the
+        // other end can say of one that has left that it did not look at it.
+        let can_come_back = is_safe || self.runtime.upstream(side).has_shared();
+        let again = can_come_back.then(|| body.replay().map(|body| Again { headers: headers.clone(), body })).flatten();
         let mut request = Some(build(headers, body));
         let mut side_begun = begun;
         let mut fallback = None;
         let mut tries: u8 = 0;
+        let mut has_replaced = false;
+        let mut tried = None;
+        let leave = self.leave(side, begun);
         loop {
             let upstream = self.runtime.upstream(side);
             tries = tries.saturating_add(1);
@@ -104,14 +112,23 @@ impl Forwarder<'_> {
                 // The core never asks for what cannot be sent; should it, the failure is the answer.
                 return Err(NoAnswer { side, failure: fallback.unwrap_or(Failure::Reset), fallback });
             };
-            let failed = match upstream.admit(fallback.is_some()) {
-                None => Attempt { failure: Failure::Full, sent: Sent::Nothing, was_pooled: false, request: Some(next) },
-                Some(admission) => {
-                    let endpoint = upstream.choose(chance::next_u64());
+            let is_refused = side == Side::Extracted && leave == Leave::Refused;
+            let way = match upstream.pick(chance::next_u64(), limits.now, tried) {
+                _ if is_refused => Err(Failure::BreakerOpen),
+                None => Err(Failure::NoHealthy),
+                Some(endpoint) => match upstream.admit(fallback.is_some()) {
+                    None => Err(Failure::Full),
+                    Some(admission) => Ok((endpoint, admission)),
+                },
+            };
+            let failed = match way {
+                Err(failure) => Attempt { failure, sent: Sent::Nothing, was_pooled: false, request: Some(next) },
+                Ok((endpoint, admission)) => {
+                    tried = Some(endpoint);
                     set_host(next.headers_mut(), upstream, endpoint, fallback.and(authority.as_ref()));
                     upstream.note_request();
                     match pool::send(upstream, endpoint, Lane::User, next, &limits).await {
-                        Ok(exchange) => match self.fault_of(side, exchange.response.status()) {
+                        Ok(exchange) => match self.fault_at(side, endpoint, &exchange) {
                             Some(failure) if self.leads_to_legacy(side, &method, failure, tries, again.is_some()) => {
                                 Attempt { failure, sent: Sent::Maybe, was_pooled: false, request: None }
                             }
@@ -122,10 +139,8 @@ impl Forwarder<'_> {
                                 request: None,
                             },
                             fault => {
-                                if let Some(failure) = fault {
-                                    self.runtime.metrics.count_failure(side, failure);
-                                }
                                 let now = Instant::now();
+                                self.settle(side, fault, leave, now);
                                 return Ok(Forwarded {
                                     exchange,
                                     admission,
@@ -139,6 +154,12 @@ impl Forwarder<'_> {
                             }
                         },
                         Err(error) => {
+                            let is_stale = error.was_pooled && error.failure == Failure::Reset;
+                            // A body that its client never finished is not the endpoint's fault.
+                            let is_clients = limits.progress.as_ref().is_some_and(|progress| !progress.is_done());
+                            if !is_stale && !is_clients {
+                                upstream.note(endpoint, Some(error.failure), Instant::now());
+                            }
                             tracing::debug!(upstream = %upstream.config.name, failure = error.failure.as_str(), cause = ?error.cause, "a try failed");
                             Attempt {
                                 failure: error.failure,
@@ -152,13 +173,16 @@ impl Forwarder<'_> {
             };
             let failure = failed.failure;
             limits.now = Instant::now();
+            // A refused connection puts no load on anybody, and another endpoint gets what it would get were this one known to be gone.
+            let moves_on = failure == Failure::Connect && upstream.endpoints().len() > 1;
             let what = FailedTry {
                 failure,
                 sent: failed.sent,
                 was_pooled: failed.was_pooled,
                 tries,
+                has_replaced,
                 is_replayable: failed.request.is_some() || again.is_some(),
-                has_budget: is_retried(failure) && upstream.has_retry(self.proxy.begun.elapsed()),
+                has_budget: moves_on || (is_retried(failure) && upstream.has_retry(self.proxy.begun.elapsed())),
                 has_time: self.deadline.is_none_or(|deadline| limits.now < deadline),
             };
             // Legacy is tried once: a fallback must not double what it is asked for.
@@ -168,25 +192,54 @@ impl Forwarder<'_> {
                 NextMove::Retry => {
                     limits.is_fresh = what.was_pooled;
                     // A dead pooled connection is no news of the endpoint, and its replacement costs nothing.
-                    if !(what.was_pooled && tries == 1) {
+                    if is_replacement(&what) {
+                        has_replaced = true;
+                        tries = tries.saturating_sub(1);
+                    } else if !moves_on {
                         upstream.take_retry();
                     }
                     self.runtime.metrics.count_retry();
                     request = failed.request;
                 }
                 NextMove::TryLegacy => {
-                    self.runtime.metrics.count_failure(side, failure);
+                    self.settle(side, Some(failure), leave, limits.now);
                     self.runtime.metrics.count_fallback(failure);
                     side_begun = Instant::now();
                     fallback = Some(failure);
                     side = Side::Legacy;
                     limits.is_fresh = false;
-                    tries = 0;
+                    (tries, has_replaced, tried) = (0, false, None);
                     request = failed.request;
                 }
                 NextMove::Answer => return Err(NoAnswer { side, failure, fallback }),
             }
         }
+    }
+
+    /// Whether extracted may be asked.
+    fn leave(&self, side: Side, now: Instant) -> Leave {
+        let breaker = self.runtime.breaker.as_ref().filter(|_| side == Side::Extracted && self.is_evidence);
+        breaker.map_or(Leave::Pass, |breaker| breaker.enter(|| now.saturating_duration_since(self.proxy.begun)))
+    }
+
+    /// A side has answered, well or not, or another one is asked in its place.
+    fn settle(&self, side: Side, failure: Option<Failure>, leave: Leave, now: Instant) {
+        let since = || now.saturating_duration_since(self.proxy.begun);
+        match (failure, &self.runtime.breaker) {
+            (Some(failure), _) => self.runtime.charge(side, failure, self.is_evidence, since()),
+            (None, Some(breaker)) if side == Side::Extracted && self.is_evidence => breaker.succeeded(leave, since()),
+            (None, _) => {}
+        }
+    }
+
+    /// As [`Forwarder::fault_of`], and the endpoint's state is told.
+    fn fault_at(&self, side: Side, endpoint: usize, exchange: &Exchange) -> Option<Failure> {
+        let fault = self.fault_of(side, exchange.response.status());
+        let upstream = self.runtime.upstream(side);
+        if upstream.config.outlier_detection.is_some() {
+            upstream.note(endpoint, fault, Instant::now());
+        }
+        fault
     }
 
     /// Whether an answer is a failure of its side. A 101 that nobody asked for is no answer at all.
@@ -208,6 +261,7 @@ impl Forwarder<'_> {
             sent: Sent::Maybe,
             was_pooled: false,
             tries,
+            has_replaced: true,
             is_replayable,
             has_budget: false,
             has_time: self.deadline.is_none_or(|deadline| Instant::now() < deadline),

@@ -134,7 +134,8 @@ pub(crate) async fn respond(
         Err(error) => return upload_failed(&worker, finish, error),
     };
     let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body));
-    let forwarder = Forwarder { proxy, runtime: &runtime, route: decided.route.as_ref(), deadline };
+    let is_evidence = decided.decision.reason != Reason::Forced;
+    let forwarder = Forwarder { proxy, runtime: &runtime, route: decided.route.as_ref(), deadline, is_evidence };
     let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
     match Box::pin(forwarder.forward(decided.decision.side, outgoing)).await {
@@ -146,7 +147,7 @@ pub(crate) async fn respond(
             if let Some(error) = fault.as_ref().and_then(|fault| fault.read()) {
                 return upload_failed(&worker, finish, error);
             }
-            runtime.metrics.count_failure(no_answer.side, no_answer.failure);
+            runtime.charge(no_answer.side, no_answer.failure, is_evidence, proxy.begun.elapsed());
             unanswered(finish, &no_answer, tee)
         }
     }

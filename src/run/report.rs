@@ -67,6 +67,7 @@ fn show_upstreams(live: &Live<Attached>, metrics: &Metrics) {
     for upstream in live.load().attached.upstreams() {
         metrics.show_upstream_connections(upstream.config.name.as_str(), upstream.connections_open());
     }
+    live.load().attached.show(metrics);
 }
 
 /// For `/metrics`: what changes by itself is brought up to date first.

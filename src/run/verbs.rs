@@ -12,7 +12,7 @@ use strangler_core::snapshot::Snapshot;
 
 use crate::args::{CheckArgs, ExplainArgs, Format, OverrideTokenArgs};
 use crate::cli::{self, CliError};
-use crate::config::{ReadError, load, read, render};
+use crate::config::{ReadError, base_of, load_below, read, render};
 use crate::run::keys::{self, KeysError};
 
 /// What a verb found.
@@ -72,7 +72,7 @@ impl VerbError {
 pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<Verdict, VerbError> {
     let origin = args.file.display().to_string();
     let text = read(&args.file)?;
-    let loaded = load(&text);
+    let loaded = load_below(&text, base_of(&args.file));
     match args.format {
         Format::Json => writeln!(out, "{:#}", render::json(&loaded.faults, &origin))?,
         Format::Text => {
@@ -93,7 +93,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<Verdict, VerbE
         return Ok(Verdict::Done);
     };
     let text = read(file)?;
-    let loaded = load(&text);
+    let loaded = load_below(&text, base_of(file));
     let Some(table) = loaded.table else {
         let shown = render::text(&loaded.faults, &file.display().to_string(), &text, io::stderr().is_terminal());
         write!(io::stderr().lock(), "{shown}")?;

@@ -204,7 +204,13 @@ impl Outgoing {
         if let Some(host) = host {
             request.headers_mut().insert(header::HOST, host.clone());
         }
-        let mut limits = TryLimits { now: Instant::now(), is_fresh: false, deadline: Some(deadline), progress: None };
+        let mut limits = TryLimits {
+            now: Instant::now(),
+            is_fresh: false,
+            needs_own: false,
+            deadline: Some(deadline),
+            progress: None,
+        };
         let mut stale = 0;
         loop {
             let error = match pool::send(upstream, endpoint, Lane::Shadow, request, &limits).await {

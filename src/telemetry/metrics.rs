@@ -11,6 +11,7 @@ use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+use strangler_core::breaker::BreakerState;
 use strangler_core::decide::Reason;
 use strangler_core::observation::Failure;
 use strangler_core::side::Side;
@@ -39,6 +40,10 @@ pub const FALLBACKS: &str = "strangler_fallbacks_total";
 pub const FAILURES: &str = "strangler_failures_total";
 /// Retries by route.
 pub const RETRIES: &str = "strangler_retries_total";
+/// 1 while an endpoint gets requests: checks call it well, and it is not left out for failing.
+pub const UPSTREAM_HEALTHY: &str = "strangler_upstream_healthy";
+/// 1 for the state a route's breaker is in.
+pub const BREAKER: &str = "strangler_breaker_state";
 /// Weight in force, 0..=1.
 pub const WEIGHT: &str = "strangler_route_weight_ratio";
 /// 1 while killed.
@@ -110,6 +115,8 @@ pub struct Families {
     fallbacks: IntCounterVec,
     failures: IntCounterVec,
     retries: IntCounterVec,
+    upstream_healthy: IntGaugeVec,
+    breaker: IntGaugeVec,
     weight: GaugeVec,
     killed: IntGaugeVec,
     stage: IntGaugeVec,
@@ -219,6 +226,12 @@ impl Metrics {
                 &["route", "side", "cause"],
             )?,
             retries: make.counter(RETRIES, "Further tries on the same side", &["route"])?,
+            upstream_healthy: make.gauge(
+                UPSTREAM_HEALTHY,
+                "1 while an endpoint gets requests",
+                &["upstream", "endpoint"],
+            )?,
+            breaker: make.gauge(BREAKER, "1 for the state a route's breaker is in", &["route", "state"])?,
             weight: make.keep(GaugeVec::new(Opts::new(WEIGHT, "Part of users on extracted, in force"), &["route"]))?,
             killed: make.gauge(KILLED, "1 while all traffic is on legacy by a kill", &["route"])?,
             stage: make.gauge(STAGE, "1 for the stage a route is in", &["route", "stage"])?,
@@ -284,6 +297,7 @@ impl Metrics {
         // A label set that was never made is no fault.
         let _ = self.weight.remove_label_values(&[name]);
         let _ = self.killed.remove_label_values(&[name]);
+        self.forget_breaker(name);
         for stage in STAGES {
             let _ = self.stage.remove_label_values(&[name, stage]);
         }
@@ -307,6 +321,31 @@ impl Metrics {
     /// Shows the open connections of an upstream.
     pub fn show_upstream_connections(&self, upstream: &str, open: u32) {
         self.upstream_connections.with_label_values(&[upstream]).set(i64::from(open));
+    }
+
+    /// Shows whether an endpoint gets requests.
+    pub fn show_endpoint(&self, upstream: &str, endpoint: &str, is_up: bool) {
+        self.upstream_healthy.with_label_values(&[upstream, endpoint]).set(i64::from(is_up));
+    }
+
+    /// Shows how a route's breaker stands.
+    pub fn show_breaker(&self, route: &str, state: BreakerState) {
+        for known in BreakerState::ALL {
+            self.breaker.with_label_values(&[route, known.as_str()]).set(i64::from(known == state));
+        }
+    }
+
+    /// Takes the gauges of a breaker that is gone away.
+    pub fn forget_breaker(&self, route: &str) {
+        for state in BreakerState::ALL {
+            // A label set that was never made is no fault.
+            let _ = self.breaker.remove_label_values(&[route, state.as_str()]);
+        }
+    }
+
+    /// Takes the gauge of an endpoint that is gone away.
+    pub fn forget_endpoint(&self, upstream: &str, endpoint: &str) {
+        let _ = self.upstream_healthy.remove_label_values(&[upstream, endpoint]);
     }
 
     /// A copy's outcome: sent, dropped, refused_unsafe, timeout, error, cancelled.
@@ -419,7 +458,8 @@ impl RouteMetrics {
     pub fn count_fallback(&self, cause: Failure) {
         let metrics = &self.families;
         metrics.fallbacks.with_label_values(&[self.name.as_str(), cause.as_str()]).inc();
-        metrics.decisions.with_label_values(&[self.name.as_str(), "legacy", "fallback"]).inc();
+        let reason = if cause == Failure::BreakerOpen { "breaker" } else { "fallback" };
+        metrics.decisions.with_label_values(&[self.name.as_str(), "legacy", reason]).inc();
     }
 
     /// A side failed: with its last try, or in the middle of its answer.

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
+use tokio_rustls::client::TlsStream;
 
 use crate::upstream::ConnectionCount;
 use crate::upstream::body::OutBody;
@@ -39,15 +40,40 @@ pub(crate) enum Drive {
 
 /// A connection without a task.
 pub(crate) struct Here {
-    connection: Connection<TokioIo<Corked<TcpStream>>, OutBody>,
+    connection: Speaking,
     wakes: Arc<Wakes>,
     /// Of `wakes`: made once.
     waker: Waker,
     counted: Counted,
 }
 
+/// What HTTP/1.1 is spoken over. Both are of one size: what is beneath lies behind a pointer.
+pub(crate) enum Speaking {
+    /// In the clear.
+    Plain(Connection<TokioIo<Corked<TcpStream>>, OutBody>),
+    /// Over TLS.
+    Tls(Connection<TokioIo<Corked<TlsStream<TcpStream>>>, OutBody>),
+}
+
+impl Speaking {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        match self {
+            Speaking::Plain(connection) => Pin::new(connection).poll(cx),
+            Speaking::Tls(connection) => Pin::new(connection).poll(cx),
+        }
+    }
+
+    /// To its end, or until it changes to another protocol.
+    async fn drive(self) -> hyper::Result<()> {
+        match self {
+            Speaking::Plain(connection) => connection.with_upgrades().await,
+            Speaking::Tls(connection) => connection.with_upgrades().await,
+        }
+    }
+}
+
 impl Drive {
-    pub(crate) fn new(connection: Connection<TokioIo<Corked<TcpStream>>, OutBody>, counted: Counted) -> Drive {
+    pub(crate) fn new(connection: Speaking, counted: Counted) -> Drive {
         let wakes = Arc::<Wakes>::default();
         let waker = Waker::from(Arc::clone(&wakes));
         Drive::Here(Box::new(Here { connection, wakes, waker, counted }))
@@ -70,7 +96,7 @@ impl Drive {
                 here.wakes.end();
                 return Poll::Ready(done);
             }
-            if Pin::new(&mut here.connection).poll(&mut inner).is_ready() {
+            if here.connection.poll(&mut inner).is_ready() {
                 // How a connection ends is told by the exchange that it ends in.
                 *self = Drive::Over;
                 return poll(cx);
@@ -92,7 +118,7 @@ impl Drive {
     pub(crate) fn look(&mut self) {
         if let Drive::Here(here) = self {
             let mut nobody = Context::from_waker(Waker::noop());
-            if Pin::new(&mut here.connection).poll(&mut nobody).is_ready() {
+            if here.connection.poll(&mut nobody).is_ready() {
                 *self = Drive::Over;
             }
         }
@@ -105,7 +131,7 @@ impl Drive {
                 let Here { connection, counted, .. } = *here;
                 let task = tokio::spawn(async move {
                     // As above.
-                    let _ = connection.with_upgrades().await;
+                    let _ = connection.drive().await;
                     drop(counted);
                 });
                 *self = Drive::Task { _task: OwnTask(task.abort_handle()) };

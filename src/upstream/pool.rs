@@ -8,33 +8,34 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
+use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use strangler_core::fallback::Sent;
 use strangler_core::observation::Failure;
 use strangler_core::route::Timeouts;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::Sleep;
 
 use crate::upstream::body::OutBody;
 use crate::upstream::cork::Corked;
-use crate::upstream::drive::Drive;
-use crate::upstream::{ConnectionCount, UpstreamState, resolve};
+use crate::upstream::drive::{Drive, Speaking};
+pub use crate::upstream::progress::UploadProgress;
+use crate::upstream::shared::{self, Stream};
+use crate::upstream::{ConnectionCount, UpstreamState, dial};
 
 /// How long an idle connection is kept for requests that may be sent again.
-const IDLE_MAX: Duration = Duration::from_secs(55);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(55);
 
 /// Likewise for requests with side effects: when such a one loses the race with the other end's close, it is lost, for it may not
 /// be sent again; and many servers close after one or two seconds.
@@ -43,12 +44,9 @@ const IDLE_MAX_UNSAFE: Duration = Duration::from_secs(1);
 /// How much longer than its own bound an upload may stall before the upstream is blamed: a slow client is told first.
 const UPLOAD_GRACE: Duration = Duration::from_secs(1);
 
-/// Least time for one address of a name.
-const ADDRESS_MIN: Duration = Duration::from_millis(100);
-
 /// Largest head of an answer, in bytes. It may have 100 fields, the library's own bound: another one costs two allocations for
 /// each answer.
-const HEAD_BYTES_MAX: usize = 256 << 10;
+pub(super) const HEAD_BYTES_MAX: usize = 256 << 10;
 
 /// Whose connections are used: users' and copies' never mix, so that a copy that hangs takes nothing from a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,10 +58,10 @@ pub enum Lane {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct PoolKey {
-    upstream: u64,
-    endpoint: usize,
-    lane: Lane,
+pub(super) struct PoolKey {
+    pub(super) upstream: u64,
+    pub(super) endpoint: usize,
+    pub(super) lane: Lane,
 }
 
 /// For keys of our own making, which nobody can choose so that they collide: a multiplication for each part (the constant is
@@ -171,36 +169,6 @@ pub(crate) async fn wanted() {
     WANTED.notified().await;
 }
 
-/// How far a streamed request body has come; shared between the body and the wait for the answer.
-#[derive(Debug)]
-pub struct UploadProgress {
-    begun: Instant,
-    is_done: AtomicBool,
-    last_ms: AtomicU64,
-}
-
-impl UploadProgress {
-    /// Nothing sent yet.
-    pub fn new() -> Arc<UploadProgress> {
-        Arc::new(UploadProgress { begun: Instant::now(), is_done: AtomicBool::new(false), last_ms: AtomicU64::new(0) })
-    }
-
-    /// A piece was handed over, or the end was.
-    pub fn note(&self, is_done: bool) {
-        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_ms.store(ms, Ordering::Relaxed);
-        self.is_done.store(is_done, Ordering::Relaxed);
-    }
-
-    fn is_done(&self) -> bool {
-        self.is_done.load(Ordering::Relaxed)
-    }
-
-    fn last(&self) -> Instant {
-        self.begun + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
-    }
-}
-
 /// An answer's head, and the connection that its body comes over.
 #[derive(Debug)]
 pub struct Exchange {
@@ -210,12 +178,22 @@ pub struct Exchange {
     pub lease: Lease,
 }
 
-/// A connection in use. Given back by [`Lease::finish`]; closed when dropped.
+/// A connection in use, or one stream of a shared one. Given back by [`Lease::finish`]; closed when dropped.
 pub struct Lease {
-    key: PoolKey,
-    conn: Conn,
-    upstream: Arc<UpstreamState>,
+    way: Way,
     _busy: EndpointBusy,
+}
+
+enum Way {
+    Own {
+        key: PoolKey,
+        conn: Conn,
+        upstream: Arc<UpstreamState>,
+    },
+    /// Counted out when dropped; dropping the answer's body has reset the stream.
+    Shared {
+        _stream: Stream,
+    },
 }
 
 impl std::fmt::Debug for Lease {
@@ -227,10 +205,10 @@ impl std::fmt::Debug for Lease {
 /// A piece of an answer's body.
 pub type BodyFrame = Result<http_body::Frame<bytes::Bytes>, hyper::Error>;
 
-struct EndpointBusy(Arc<UpstreamState>, usize);
+pub(super) struct EndpointBusy(Arc<UpstreamState>, usize);
 
 impl EndpointBusy {
-    fn new(upstream: &Arc<UpstreamState>, endpoint: usize) -> EndpointBusy {
+    pub(super) fn new(upstream: &Arc<UpstreamState>, endpoint: usize) -> EndpointBusy {
         if let Some(state) = upstream.endpoints.get(endpoint) {
             state.in_flight.fetch_add(1, Ordering::Relaxed);
         }
@@ -249,12 +227,15 @@ impl Drop for EndpointBusy {
 impl Lease {
     /// Polls the answer's body, and the connection that it comes over.
     pub fn poll_frame(&mut self, body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<BodyFrame>> {
-        self.conn.drive.poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx))
+        match &mut self.way {
+            Way::Own { conn, .. } => conn.drive.poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx)),
+            Way::Shared { .. } => Pin::new(body).poll_frame(cx),
+        }
     }
 
     /// Gives the connection back to this core; its answer's body has ended.
     pub fn finish(self) {
-        let Lease { key, mut conn, upstream, _busy } = self;
+        let Lease { way: Way::Own { key, mut conn, upstream }, _busy } = self else { return };
         conn.drive.rest();
         if !conn.sender.is_ready() {
             conn.drive.look();
@@ -293,6 +274,8 @@ pub struct TryLimits {
     pub now: Instant,
     /// Whether only a new connection will do: the last one from the pool was dead, and so may be the next.
     pub is_fresh: bool,
+    /// Whether it needs a connection of its own that speaks HTTP/1.1, whatever the endpoint speaks otherwise: an upgrade does.
+    pub needs_own: bool,
     /// When the whole request must have ended.
     pub deadline: Option<Instant>,
     /// Of a streamed body, so that the wait for the answer begins when the request has been sent.
@@ -312,6 +295,11 @@ pub async fn send(
 ) -> Result<Exchange, TryError> {
     let key = PoolKey { upstream: upstream.id, endpoint, lane };
     let busy = EndpointBusy::new(upstream, endpoint);
+    if upstream.endpoints.get(endpoint).is_some_and(|state| state.endpoint.scheme.is_h2()) && !limits.needs_own {
+        // Boxed: the usual request goes another way, and its future need not carry this.
+        let (response, stream) = Box::pin(shared::send(upstream, key, request, limits)).await?;
+        return Ok(Exchange { response, lease: Lease { way: Way::Shared { _stream: stream }, _busy: busy } });
+    }
     let is_safe = strangler_core::facts::is_safe(request.method());
     let idle_max = if is_safe { IDLE_MAX } else { IDLE_MAX_UNSAFE };
     let pooled = if limits.is_fresh { None } else { take(key, limits.now, idle_max) };
@@ -337,7 +325,7 @@ pub async fn send(
             }
         }
     };
-    if limits.progress.is_some() {
+    if limits.progress.is_some() || limits.needs_own {
         conn.drive.detach();
     }
     let mut answer = std::pin::pin!(conn.sender.try_send_request(request));
@@ -346,7 +334,8 @@ pub async fn send(
     match wait_for_head(answer, conn.timer.as_mut(), begun, &upstream.config.timeouts, limits).await {
         Some(Ok(response)) => {
             conn.is_old = response.version() < http::Version::HTTP_11;
-            Ok(Exchange { response, lease: Lease { key, conn, upstream: Arc::clone(upstream), _busy: busy } })
+            let way = Way::Own { key, conn, upstream: Arc::clone(upstream) };
+            Ok(Exchange { response, lease: Lease { way, _busy: busy } })
         }
         Some(Err(mut error)) => {
             let request = error.take_message();
@@ -360,7 +349,7 @@ pub async fn send(
 }
 
 /// `None`: not in time.
-async fn wait_for_head<T>(
+pub(super) async fn wait_for_head<T>(
     answer: impl Future<Output = T>,
     mut timer: Pin<&mut Sleep>,
     begun: Instant,
@@ -437,6 +426,7 @@ pub fn sweep() {
         }
         pool.retain(|_, idle| !idle.is_empty());
     });
+    shared::sweep(now);
 }
 
 /// Closes the idle connections to upstreams that are no longer in force.
@@ -444,9 +434,10 @@ pub fn forget(is_in_force: impl Fn(&Arc<UpstreamState>) -> bool) {
     POOL.with_borrow_mut(|pool| {
         pool.retain(|_, idle| idle.first().is_some_and(|idle| is_in_force(&idle.upstream)));
     });
+    shared::forget(is_in_force);
 }
 
-type DialError = (Failure, Option<io::Error>);
+pub(super) type DialError = (Failure, Option<io::Error>);
 
 /// A connection, and whether it came from the pool after all.
 async fn dial(
@@ -454,12 +445,23 @@ async fn dial(
     key: PoolKey,
     deadline: Option<Instant>,
 ) -> Result<(Conn, bool), DialError> {
+    let at = connect_by(upstream, deadline);
+    within(at, connect(upstream, key, at)).await
+}
+
+/// When a connection that is begun now must stand.
+pub(super) fn connect_by(upstream: &UpstreamState, deadline: Option<Instant>) -> Option<Instant> {
     let by_connect = upstream.config.timeouts.connect.map(|connect| Instant::now() + connect);
-    let at = match (by_connect, deadline) {
+    match (by_connect, deadline) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
-    };
-    let connecting = connect(upstream, key, at);
+    }
+}
+
+pub(super) async fn within<T>(
+    at: Option<Instant>,
+    connecting: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
     match at {
         // A little later than the wait for room, which ends at the same moment and says more.
         Some(at) => match tokio::time::timeout_at((at + Duration::from_millis(1)).into(), connecting).await {
@@ -488,33 +490,45 @@ async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant
     let Some(state) = upstream.endpoints.get(key.endpoint) else {
         return Err((Failure::Connect, None));
     };
-    let addresses = match state.addresses() {
-        Some(known) => known,
-        None => resolve::look_up(state).await.map_err(failed)?,
+    let stream = dial::tcp(state, at).await.map_err(failed)?;
+    let counted = (ConnectionCount::new(upstream), permit);
+    let (sender, drive) = if state.endpoint.scheme.is_tls() {
+        let stream = dial::tls(upstream, state, stream, false).await.map_err(failed)?;
+        let (sender, connection) = speak(stream).await.map_err(failed)?;
+        (sender, Drive::new(Speaking::Tls(connection), counted))
+    } else {
+        let (sender, connection) = speak(stream).await.map_err(failed)?;
+        (sender, Drive::new(Speaking::Plain(connection), counted))
     };
-    let first = upstream.next.fetch_add(1, Ordering::Relaxed);
-    let stream = first_that_answers(&addresses, first, at).await.map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
-    let (sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(Corked::new(stream)))
-        .await
-        .map_err(|error| failed(io::Error::other(error)))?;
-    let count = ConnectionCount::new(upstream);
-    let drive = Drive::new(connection, (count, permit));
     let timer = Box::pin(tokio::time::sleep(IDLE_MAX));
     Ok((Conn { sender, drive, timer, is_old: false }, false))
 }
 
+/// Speaks HTTP/1.1 over a stream.
+async fn speak<S>(stream: S) -> io::Result<(SendRequest<OutBody>, Connection<TokioIo<Corked<S>>, OutBody>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    hyper::client::conn::http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .handshake(TokioIo::new(Corked::new(stream)))
+        .await
+        .map_err(io::Error::other)
+}
+
 /// What a request without a connection gets.
-enum Leave {
+pub(super) enum Leave {
     /// Leave to open one more.
     Open(OwnedSemaphorePermit),
     /// One that another request has done with.
     Given(Conn),
 }
 
-async fn leave_to_open(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant>) -> Result<Leave, DialError> {
+pub(super) async fn leave_to_open(
+    upstream: &Arc<UpstreamState>,
+    key: PoolKey,
+    at: Option<Instant>,
+) -> Result<Leave, DialError> {
     let connections = Arc::clone(&upstream.connections);
     let max = upstream.config.max_connections as usize;
     if key.lane == Lane::Shadow && connections.available_permits() <= max - max / 2 {
@@ -559,25 +573,4 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Tries each address in turn, beginning with another one each time; none may use up the time of those behind it.
-async fn first_that_answers(addresses: &[SocketAddr], first: usize, at: Option<Instant>) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let count = addresses.len();
-    for tried in 0..count {
-        let Some(address) = addresses.get((first + tried) % count) else { continue };
-        let left = u32::try_from(count - tried).unwrap_or(u32::MAX);
-        let share = at.map(|at| (at.saturating_duration_since(Instant::now()) / left).max(ADDRESS_MIN));
-        let connecting = TcpStream::connect(address);
-        let done = match share {
-            Some(share) => tokio::time::timeout(share, connecting).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
-            None => connecting.await,
-        };
-        match done {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

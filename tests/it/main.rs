@@ -11,3 +11,7 @@ mod reload;
 mod shadow;
 mod support;
 mod tidy;
+mod upstream;
+mod upstream_breaker;
+mod upstream_health;
+mod upstream_tls;

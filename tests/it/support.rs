@@ -4,3 +4,4 @@ pub(crate) mod backend;
 pub(crate) mod invalid_routes;
 pub(crate) mod load;
 pub(crate) mod proxy;
+pub(crate) mod secure;

@@ -9,10 +9,10 @@ use crate::raw::leaf::{COUNT_MAX, TIMES_MAX};
 pub(in crate::raw) use compare::COMPARE;
 pub(in crate::raw) use compare::{COMPARE_BODY, COMPARE_HEADERS, COMPARE_JSON, COMPARE_KEEP, COMPARE_RULE};
 pub(in crate::raw) use route::{
-    CONDITION, EXTRACTED, FALLBACK, HEADER_EDITS, LOCATE, LOCATE_RULE, MATCH, OVERRIDE, PATH_REGEX, ROUTE, SHADOW,
-    SUCCESS,
+    BREAKER, CONDITION, EXTRACTED, FALLBACK, HEADER_EDITS, LOCATE, LOCATE_RULE, MATCH, OVERRIDE, PATH_REGEX, ROUTE,
+    SHADOW, SUCCESS,
 };
-pub(in crate::raw) use upstream::{RETRY, TIMEOUTS, UPSTREAM};
+pub(in crate::raw) use upstream::{HEALTH_CHECK, OUTLIER_DETECTION, RETRY, TIMEOUTS, TLS, UPSTREAM};
 
 /// The keys of one kind of map.
 #[derive(Debug)]
@@ -206,3 +206,5 @@ pub(in crate::raw) static DEFAULTS: Block = Block {
 /// A number of things that have to be there.
 const COUNT: Shape = Shape::Count(1, COUNT_MAX);
 const TIMES: Shape = Shape::Count(0, TIMES_MAX);
+/// Things in a row.
+const STREAK: Shape = Shape::Count(1, 1_000);

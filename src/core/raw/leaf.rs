@@ -242,16 +242,13 @@ impl<'a> Reader<'a> {
             );
             return None;
         };
-        if matches!(scheme, "https" | "h2" | "h2c") {
-            self.not_yet(node.span, &format!("{scheme}://"));
+        let Some(scheme) = Scheme::ALL.into_iter().find(|known| known.as_str() == scheme) else {
+            let message = format!("`{scheme}://` is not spoken; expected `http://`, `https://`, `h2c://` or `h2://`");
+            self.fault(node.span, message);
             return None;
-        }
-        if scheme != "http" {
-            self.fault(node.span, format!("`{scheme}://` is not spoken; expected `http://`"));
-            return None;
-        }
-        match authority(rest) {
-            Ok((host, port)) => Some(Endpoint { scheme: Scheme::Http, host: Arc::from(host), port }),
+        };
+        match authority(rest, scheme.default_port()) {
+            Ok((host, port)) => Some(Endpoint { scheme, host: Arc::from(host), port }),
             Err(message) => {
                 self.fault(node.span, format!("`{text}`: {message}"));
                 None
@@ -312,7 +309,7 @@ fn size(text: &str) -> Result<u64, &'static str> {
 }
 
 /// `host`, `host:port`, `[::1]:port`, and nothing after it but one `/`.
-fn authority(text: &str) -> Result<(String, u16), &'static str> {
+fn authority(text: &str, default_port: u16) -> Result<(String, u16), &'static str> {
     let text = text.strip_suffix('/').unwrap_or(text);
     if text.contains(['/', '?', '#']) {
         return Err("an endpoint is a scheme, a host and a port; it has no path");
@@ -339,7 +336,7 @@ fn authority(text: &str) -> Result<(String, u16), &'static str> {
         (host.to_ascii_lowercase(), port)
     };
     let port = match port {
-        None => 80,
+        None => default_port,
         Some(port) => {
             let is_digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
             port.parse::<u16>()
@@ -429,7 +426,7 @@ mod tests {
             ("[::1]", ("::1", 80)),
             ("a:1/", ("a", 1)),
         ] {
-            assert_eq!(authority(text), Ok((expect.0.to_owned(), expect.1)), "{text}");
+            assert_eq!(authority(text, 80), Ok((expect.0.to_owned(), expect.1)), "{text}");
         }
         for text in [
             "",
@@ -448,7 +445,7 @@ mod tests {
             "-a",
             "a..b",
         ] {
-            assert!(authority(text).is_err(), "{text}");
+            assert!(authority(text, 80).is_err(), "{text}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! `fallback:`, `shadow:`, `success:`, `locate:` and the changes to headers, as written.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,11 @@ use http::{HeaderName, Method, header};
 
 use crate::limits::{HELD_BYTES_MAX, PER_REQUEST_MAX, RULES_MAX};
 use crate::raw::keys;
+use crate::raw::leaf::COUNT_MAX;
 use crate::raw::walk::{Reader, Spanned};
 use crate::route::{
-    FallbackPolicy, HeaderEdits, Locate, LocateRule, PointerSegment, ShadowPolicy, StatusSet, UnsafeFallback,
+    BreakerPolicy, FallbackPolicy, HeaderEdits, Locate, LocateRule, PointerSegment, ShadowPolicy, StatusSet,
+    UnsafeFallback,
 };
 use crate::side::Side;
 use crate::tree::{Kind, Node, Span};
@@ -27,7 +30,7 @@ pub(crate) enum Short<T> {
 /// `fallback:` as written; what is missing comes from `defaults`, then from [`FallbackPolicy::default`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RawFallback {
-    when: Option<[bool; 3]>,
+    when: Option<[bool; 4]>,
     unsafe_requests: Option<UnsafeFallback>,
     max_body: Option<u64>,
 }
@@ -36,15 +39,15 @@ impl RawFallback {
     /// Filled up.
     pub(crate) fn filled(&self, defaults: Option<&RawFallback>) -> FallbackPolicy {
         let built_in = FallbackPolicy::default();
-        let [on_connect_failure, on_timeout, on_5xx] = self.when.or(defaults.and_then(|d| d.when)).unwrap_or([
-            built_in.on_connect_failure,
-            built_in.on_timeout,
-            built_in.on_5xx,
-        ]);
+        let [on_connect_failure, on_timeout, on_5xx, on_breaker_open] = self
+            .when
+            .or(defaults.and_then(|d| d.when))
+            .unwrap_or([built_in.on_connect_failure, built_in.on_timeout, built_in.on_5xx, built_in.on_breaker_open]);
         FallbackPolicy {
             on_connect_failure,
             on_timeout,
             on_5xx,
+            on_breaker_open,
             unsafe_requests: self
                 .unsafe_requests
                 .or(defaults.and_then(|d| d.unsafe_requests))
@@ -65,21 +68,57 @@ pub(in crate::raw) fn fallback<'a>(reader: &mut Reader<'a>, node: &'a Node) -> O
 
 pub(in crate::raw) fn fallback_block<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawFallback> {
     let fields = reader.fields(node, &keys::FALLBACK)?;
-    let words = [("connect_failure", 0usize), ("timeout", 1), ("5xx", 2)];
-    let when = reader.key(&fields, "when", |reader, node| {
-        reader.list(node, 8, |reader, item| reader.one_of(item, &words, &["breaker_open"]))
-    });
+    let words = [("connect_failure", 0usize), ("timeout", 1), ("5xx", 2), ("breaker_open", 3)];
+    let when = reader
+        .key(&fields, "when", |reader, node| reader.list(node, 8, |reader, item| reader.one_of(item, &words, &[])));
     let unsafe_requests = reader.key(&fields, "unsafe", |reader, node| {
         let words = [("unsent", UnsafeFallback::Unsent), ("never", UnsafeFallback::Never)];
         reader.one_of(node, &words, &[])
     });
     let max_body = reader.key(&fields, "max_body", |reader, node| reader.size(node, HELD_BYTES_MAX));
     Some(RawFallback {
-        when: when.map(|list| [0, 1, 2].map(|index| list.value.iter().any(|item| item.value == index))),
+        when: when.map(|list| [0, 1, 2, 3].map(|index| list.value.iter().any(|item| item.value == index))),
         unsafe_requests: unsafe_requests.map(|read| read.value),
         max_body: max_body.map(|read| read.value),
     })
 }
+
+/// `breaker:` as written, filled up.
+pub(in crate::raw) fn breaker<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Short<BreakerPolicy>> {
+    if !matches!(node.kind, Kind::Map(_)) {
+        return reader.one_of(node, &[("never", ())], &[]).map(|()| Short::Off);
+    }
+    let fields = reader.fields(node, &keys::BREAKER)?;
+    let built_in = BreakerPolicy::default();
+    let error_ratio = reader.key(&fields, "error_ratio", |reader, node| {
+        let ratio = reader.weight(node)?;
+        if ratio == Weight::NONE {
+            reader.fault(node.span, "`0%` would open it without a failure; write `never` to switch it off");
+            return None;
+        }
+        Some(ratio)
+    });
+    let min_requests = reader
+        .key(&fields, "min_requests", |reader, node| reader.count_u32(node, 1, COUNT_MAX).and_then(NonZeroU32::new));
+    let window = reader.key(&fields, "window", |reader, node| {
+        let window = reader.duration(node, false)?;
+        if window < WINDOW_MIN {
+            reader.fault(node.span, "a window is at least `1s`");
+            return None;
+        }
+        Some(window)
+    });
+    let open_for = reader.key(&fields, "open_for", |reader, node| reader.duration(node, false));
+    Some(Short::On(BreakerPolicy {
+        error_ratio: error_ratio.map_or(built_in.error_ratio, |read| read.value),
+        min_requests: min_requests.map_or(built_in.min_requests, |read| read.value),
+        window: window.map_or(built_in.window, |read| read.value),
+        open_for: open_for.map_or(built_in.open_for, |read| read.value),
+    }))
+}
+
+/// Shortest window of a breaker.
+const WINDOW_MIN: Duration = Duration::from_secs(1);
 
 /// `shadow:` as written.
 #[derive(Clone, Debug, Default)]

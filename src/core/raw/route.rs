@@ -12,10 +12,10 @@ use crate::raw::conditions::{conditions, cookie_name};
 use crate::raw::keys;
 use crate::raw::leaf::Target;
 use crate::raw::policy::{
-    RawFallback, RawShadow, Short, fallback, header_edits, locate, override_header, shadow, success,
+    RawFallback, RawShadow, Short, breaker, fallback, header_edits, locate, override_header, shadow, success,
 };
 use crate::raw::walk::{Reader, Spanned};
-use crate::route::{Conditions, Data, HeaderEdits, KeySource, Locate, StatusSet};
+use crate::route::{BreakerPolicy, Conditions, Data, HeaderEdits, KeySource, Locate, StatusSet};
 use crate::tree::{Kind, Node, Span};
 use crate::weight::Weight;
 
@@ -40,6 +40,7 @@ pub(crate) struct RawRoute {
     pub(crate) request_headers: HeaderEdits,
     pub(crate) response_headers: HeaderEdits,
     pub(crate) fallback: Option<Short<RawFallback>>,
+    pub(crate) breaker: Option<Short<BreakerPolicy>>,
     pub(crate) success: StatusSet,
     pub(crate) max_body: Option<u64>,
     pub(crate) shadow: Option<Short<RawShadow>>,
@@ -70,6 +71,7 @@ pub(in crate::raw) fn route<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Opti
         request_headers: header_edits_of(reader, "request_headers"),
         response_headers: header_edits_of(reader, "response_headers"),
         fallback: reader.key(&fields, "fallback", fallback).map(|read| read.value),
+        breaker: reader.key(&fields, "breaker", breaker).map(|read| read.value),
         success: reader.key(&fields, "success", success).map(|read| read.value).unwrap_or_default(),
         max_body: reader
             .key(&fields, "max_body", |reader, node| reader.size(node, BODY_BYTES_MAX))

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::route::{
     Balance, ComparePolicy, Conditions, Endpoint, HeaderEdits, HostPattern, HostPolicy, Retry, Scheme, StatusSet,
-    Timeouts, Upstream,
+    Timeouts, Tls, Upstream,
 };
 use crate::template::{PathPattern, PathTemplate};
 
@@ -21,6 +21,9 @@ pub(crate) fn route(shadow: Option<ShadowPolicy>) -> Route {
         max_in_flight: 1,
         fallback_share: Weight::NONE,
         retry: Retry::default(),
+        health_check: None,
+        outlier_detection: None,
+        tls: Tls::default(),
     };
     Route {
         name: "cart-total".parse().expect("a name"),
@@ -44,6 +47,7 @@ pub(crate) fn route(shadow: Option<ShadowPolicy>) -> Route {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         fallback: None,
+        breaker: None,
         success: StatusSet::default(),
         max_body: 0,
         shadow,

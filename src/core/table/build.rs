@@ -9,7 +9,7 @@ use crate::limits::JOURNEYS_MAX;
 use crate::matching::Matcher;
 use crate::name::{JourneyName, RouteName};
 use crate::raw::{RawConfig, RawDefaults, RawJourney, RawRoute, Short, Spanned};
-use crate::route::{Data, FallbackPolicy, KeySource, Route};
+use crate::route::{BreakerPolicy, Data, FallbackPolicy, KeySource, Route};
 use crate::table::upstreams::Upstreams;
 use crate::table::{Journey, Revision, RoutingTable, Written, warnings};
 use crate::tree::Span;
@@ -70,6 +70,11 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
             request_headers: raw_route.request_headers.clone(),
             response_headers: raw_route.response_headers.clone(),
             fallback: fallback(raw_route, &raw.defaults, data),
+            breaker: match &raw_route.breaker {
+                None => Some(BreakerPolicy::default()),
+                Some(Short::Off) => None,
+                Some(Short::On(policy)) => Some(*policy),
+            },
             success: raw_route.success.clone(),
             max_body: raw_route.max_body.unwrap_or(BODY_BYTES),
             shadow: raw_route.shadow.as_ref().and_then(|shadow| match shadow {

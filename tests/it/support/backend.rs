@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -133,6 +133,13 @@ impl Backend {
         Backend { address, seen, connections, task: Some(task) }
     }
 
+    /// Speaks HTTP/2 in the clear; sends each request's body and trailers back.
+    pub(crate) async fn h2c() -> Backend {
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let log = Arc::clone(&seen);
+        Backend::serving(seen, move |stream| serve_h2(stream, Arc::clone(&log))).await
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -159,4 +166,33 @@ pub(crate) async fn read_head(stream: &mut TcpStream) -> Vec<u8> {
         }
     }
     read
+}
+
+/// Serves one connection of HTTP/2: notes each request and sends its body and trailers back.
+pub(crate) async fn serve_h2<S>(stream: S, log: Arc<Mutex<Vec<Seen>>>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let log = Arc::clone(&log);
+        async move {
+            let (parts, body) = request.into_parts();
+            let collected = body.collect().await?;
+            let trailers = collected.trailers().cloned();
+            let body = collected.to_bytes();
+            let seen = Seen {
+                method: parts.method,
+                target: parts.uri.to_string(),
+                headers: parts.headers,
+                body: body.clone(),
+            };
+            log.lock().unwrap().push(seen);
+            let body = Full::new(body).with_trailers(async move { trailers.map(Ok::<_, std::convert::Infallible>) });
+            Ok::<_, hyper::Error>(Response::builder().header("x-version", "2").body(body).unwrap())
+        }
+    });
+    // A client that goes away is no fault of the test.
+    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }

@@ -96,7 +96,7 @@ const TARGETS: &[(&str, &str)] = &[
     ("a URL with too large a port", "http://127.0.0.1:65536"),
     ("an address that is none", "http://127.0.0.256:80"),
     ("a scheme that is none", "ftp://127.0.0.1:8102"),
-    ("a scheme of a later version", "https://127.0.0.1:8102"),
+    ("a scheme of a later version", "h3://127.0.0.1:8102"),
     ("an upstream of nothing", "{}"),
 ];
 

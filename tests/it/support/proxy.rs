@@ -103,6 +103,11 @@ impl Plan {
         self.dir.path().join("state")
     }
 
+    /// What will be written to the routes file.
+    pub(crate) fn text(&self) -> &str {
+        &self.routes
+    }
+
     /// Starts it and waits until it says where it listens.
     #[expect(clippy::unused_async, reason = "reads as what it is: something that is waited for")]
     pub(crate) async fn start(self) -> Proxy {

@@ -1,6 +1,6 @@
 //! Keys of a route.
 
-use super::{Block, COMPARE, Key, Shape, TARGET};
+use super::{Block, COMPARE, COUNT, Key, Shape, TARGET};
 
 const CONDITIONS: Shape = Shape::MapOf(&Shape::Any(&[Shape::Text, Shape::Block(&CONDITION)]));
 
@@ -48,6 +48,12 @@ pub(in crate::raw) static ROUTE: Block = Block {
             "unsent",
             "What happens when extracted fails: legacy answers. `never`: extracted's failure is the answer.",
         ),
+        Key::optional(
+            "breaker",
+            Shape::Any(&[Shape::OneOf(&["never"]), Shape::Block(&BREAKER)]),
+            "on",
+            "While extracted fails too much it is not asked: legacy answers (where it may), else 503. `never`: it is always asked.",
+        ),
         Key::optional("success", Shape::Block(&SUCCESS), "", "Statuses that are no failure, beyond 1xx to 4xx."),
         Key::optional("max_body", Shape::Size, "10MiB", "Largest request body."),
         Key::optional(
@@ -64,7 +70,6 @@ pub(in crate::raw) static ROUTE: Block = Block {
         ),
         Key::optional("locate", Shape::Block(&LOCATE), "", "Data decides the side, not the weight."),
         Key::not_yet("rollout", "Promotion by evidence."),
-        Key::not_yet("breaker", "The route's circuit breaker."),
         Key::not_yet("retired", "Legacy is never asked again."),
         Key::not_yet("target", "The day by which the route should be extracted."),
         Key::not_yet("brownout", "Times at which legacy is switched off on purpose."),
@@ -74,6 +79,17 @@ pub(in crate::raw) static ROUTE: Block = Block {
         Key::not_yet("release_header", "The answer header that names the extracted service's release."),
         Key::not_yet("shared_cache", "Whether shared caches may keep answers while the route is split."),
         Key::not_yet("affinity", "Forms that must be answered by the side that served them."),
+    ],
+};
+
+pub(in crate::raw) static BREAKER: Block = Block {
+    name: "breaker",
+    about: "When a route's extracted side is left alone for a while.",
+    keys: &[
+        Key::optional("error_ratio", Shape::Weight, "50%", "It opens when this part of a window's requests failed."),
+        Key::optional("min_requests", COUNT, "20", "Fewer requests in a window prove nothing."),
+        Key::optional("window", Shape::Duration, "10s", "How far back is looked; at least 1s."),
+        Key::optional("open_for", Shape::Duration, "5s", "How long it stays open before one request tries."),
     ],
 };
 
@@ -148,8 +164,8 @@ pub(in crate::raw) static FALLBACK: Block = Block {
     keys: &[
         Key::optional(
             "when",
-            Shape::List(&Shape::OneOf(&["connect_failure", "timeout", "5xx"])),
-            "[connect_failure, timeout, 5xx]",
+            Shape::List(&Shape::OneOf(&["connect_failure", "timeout", "5xx", "breaker_open"])),
+            "[connect_failure, timeout, 5xx, breaker_open]",
             "After which failures.",
         ),
         Key::optional(

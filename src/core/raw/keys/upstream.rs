@@ -1,12 +1,16 @@
 //! Keys of an upstream.
 
-use super::{Block, COUNT, Key, Shape, TIMES};
+use super::{Block, COUNT, Key, STREAK, Shape, TIMES};
 
 pub(in crate::raw) static UPSTREAM: Block = Block {
     name: "upstream",
     about: "A named group of endpoints that answer alike.",
     keys: &[
-        Key::required("endpoints", Shape::List(&Shape::Url), "Where it listens, as in `http://127.0.0.1:8000`."),
+        Key::required(
+            "endpoints",
+            Shape::List(&Shape::Url),
+            "Where it listens: `http://`, `https://`, `h2c://` (HTTP/2 in the clear) or `h2://` (over TLS), a host and a port.",
+        ),
         Key::optional(
             "host",
             Shape::Text,
@@ -34,9 +38,19 @@ pub(in crate::raw) static UPSTREAM: Block = Block {
             "Largest part of `max_in_flight` that fallbacks may take.",
         ),
         Key::optional("retry", Shape::Block(&RETRY), "", "When a request is tried again on the same upstream."),
-        Key::not_yet("health_check", "Active health checks."),
-        Key::not_yet("outlier_detection", "Ejection of endpoints that fail."),
-        Key::not_yet("tls", "TLS towards the upstream."),
+        Key::optional(
+            "health_check",
+            Shape::Block(&HEALTH_CHECK),
+            "",
+            "Endpoints are asked by themselves how they are; those that do not answer well get no requests.",
+        ),
+        Key::optional(
+            "outlier_detection",
+            Shape::Block(&OUTLIER_DETECTION),
+            "",
+            "Endpoints that fail requests are left out for a while. The last one never is.",
+        ),
+        Key::optional("tls", Shape::Block(&TLS), "", "How endpoints over TLS are known, and we to them."),
     ],
 };
 
@@ -62,5 +76,53 @@ pub(in crate::raw) static RETRY: Block = Block {
             "After which failures.",
         ),
         Key::optional("budget", Shape::Weight, "20%", "Retries as a part of requests, over the last 10 s."),
+    ],
+};
+
+pub(in crate::raw) static HEALTH_CHECK: Block = Block {
+    name: "health check",
+    about: "Endpoints are asked by themselves how they are.",
+    keys: &[
+        Key::required("path", Shape::Text, "Asked with GET; any answer from 200 to 399 is good."),
+        Key::optional("interval", Shape::Duration, "5s", "Between two checks of an endpoint, a tenth more or less."),
+        Key::optional("timeout", Shape::Duration, "1s", "Bound on a check, connection included."),
+        Key::optional("healthy_after", STREAK, "2", "Good checks in a row that bring it back."),
+        Key::optional("unhealthy_after", STREAK, "3", "Bad checks in a row that take it out."),
+    ],
+};
+
+pub(in crate::raw) static OUTLIER_DETECTION: Block = Block {
+    name: "outlier detection",
+    about: "Endpoints that fail requests are left out for a while.",
+    keys: &[
+        Key::optional("consecutive_failures", STREAK, "5", "Failures in a row that take an endpoint out."),
+        Key::optional(
+            "eject_for",
+            Shape::Duration,
+            "30s",
+            "How long the first time; longer each time after, up to ten times as long.",
+        ),
+        Key::optional("max_ejected", Shape::Weight, "50%", "Largest part of the endpoints that may be out."),
+    ],
+};
+
+pub(in crate::raw) static TLS: Block = Block {
+    name: "tls",
+    about: "How endpoints over TLS are known, and we to them. They are always verified.",
+    keys: &[
+        Key::optional(
+            "ca",
+            Shape::Text,
+            "the public authorities",
+            "A file (PEM) with the authorities that are believed, and no others. Relative to this file.",
+        ),
+        Key::optional("client_cert", Shape::Text, "", "A file (PEM) with our own certificate and its chain."),
+        Key::optional("client_key", Shape::Text, "", "A file (PEM) with its key."),
+        Key::optional(
+            "server_name",
+            Shape::Text,
+            "the endpoint's host",
+            "The name that the certificate must be for; also sent as SNI.",
+        ),
     ],
 };
