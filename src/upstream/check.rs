@@ -1,6 +1,6 @@
 //! Active health checks, and the watch over the files of `tls`. One task per upstream that needs it, for the whole process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,8 @@ pub(super) async fn keep_checking(upstreams: &impl Fn() -> Vec<Weak<UpstreamStat
     let mut tasks: BTreeMap<u64, Vec<Task>> = BTreeMap::new();
     loop {
         let now: Vec<Arc<UpstreamState>> = upstreams().iter().filter_map(Weak::upgrade).collect();
-        tasks.retain(|id, _| now.iter().any(|upstream| upstream.id == *id));
+        let ids: BTreeSet<u64> = now.iter().map(|upstream| upstream.id).collect();
+        tasks.retain(|id, _| ids.contains(id));
         for upstream in now {
             tasks.entry(upstream.id).or_insert_with(|| begin(&upstream));
         }
@@ -51,7 +52,7 @@ fn begin(upstream: &Arc<UpstreamState>) -> Vec<Task> {
             tasks.push(Task(tokio::spawn(check_one(Arc::downgrade(upstream), endpoint, check.clone()))));
         }
     }
-    if upstream.config.endpoints.iter().any(|endpoint| endpoint.scheme.is_tls()) {
+    if upstream.config.tls.files().next().is_some() {
         tasks.push(Task(tokio::spawn(watch_files(Arc::downgrade(upstream)))));
     }
     tasks

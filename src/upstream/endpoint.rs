@@ -49,8 +49,9 @@ impl EndpointState {
         EndpointState {
             authority: HeaderValue::from_str(&endpoint.authority()).unwrap_or_else(|_| HeaderValue::from_static("")),
             server_name: ServerName::try_from(name.to_string()).ok(),
+            // An address needs no look-up.
+            stale_at_ms: AtomicU64::new(if address.is_some() { u64::MAX } else { 0 }),
             addresses: ArcSwapOption::new(address),
-            stale_at_ms: AtomicU64::new(0),
             looking_up: Mutex::new(()),
             in_flight: AtomicU32::new(0),
             next_address: AtomicUsize::new(0),

@@ -42,7 +42,7 @@ pub async fn keep_fresh(upstreams: impl Fn() -> Vec<Weak<UpstreamState>>) {
         loop {
             for upstream in upstreams().into_iter().filter_map(|upstream| upstream.upgrade()) {
                 for endpoint in 0..upstream.endpoints().len() {
-                    let is_due = upstream.endpoints().get(endpoint).is_some_and(|it| it.is_named() && it.is_stale());
+                    let is_due = upstream.endpoints().get(endpoint).is_some_and(EndpointState::is_stale);
                     if is_due && under_way.len() < LOOKUPS_MAX {
                         let upstream = Arc::clone(&upstream);
                         under_way.spawn(async move { refresh_one(&upstream, endpoint).await });

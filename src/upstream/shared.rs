@@ -33,6 +33,10 @@ use crate::upstream::{ConnectionCount, UpstreamState, dial};
 /// Requests on one connection; the other end may allow fewer.
 const STREAMS_MAX: usize = 100;
 
+/// Requests on a connection until the other end has said how many it allows; the others wait for that, instead of being refused.
+/// (An end that allows no more than this for good is not told apart, and has its requests one after the other.)
+const STREAMS_UNTOLD: usize = 1;
+
 /// Bytes of an answer that may be under way and unread.
 const STREAM_WINDOW: u32 = 128 << 10;
 
@@ -112,7 +116,8 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        self.streams() < self.use_of.streams_max.load(Ordering::Relaxed).min(STREAMS_MAX)
+        let told = self.use_of.streams_max.load(Ordering::Relaxed);
+        self.streams() < if told == STREAMS_UNTOLD { STREAMS_MAX } else { told.min(STREAMS_MAX) }
     }
 }
 
@@ -192,12 +197,19 @@ fn read_error(error: &hyper::Error) -> (Failure, bool, bool) {
 struct Given {
     host: Option<HeaderValue>,
     is_chunked: bool,
+    is_grpc: bool,
 }
 
 /// An absolute target from `Host`, and no field that only HTTP/1 knows.
 fn to_http2(mut request: Request<OutBody>, endpoint: &EndpointState) -> (Request<OutBody>, Given) {
     let host = request.headers_mut().remove(header::HOST);
     let is_chunked = request.headers_mut().remove(header::TRANSFER_ENCODING).is_some();
+    // What a client says there is between it and us; gRPC servers ask for it, and trailers do get through.
+    let is_grpc =
+        request.headers().get(header::CONTENT_TYPE).is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc {
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     let named = host.as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let authority = named.or_else(|| Authority::try_from(endpoint.authority.as_bytes()).ok());
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
@@ -205,7 +217,7 @@ fn to_http2(mut request: Request<OutBody>, endpoint: &EndpointState) -> (Request
     parts.authority = authority;
     // All three are there, which is what a target is made of.
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    (request, Given { host, is_chunked })
+    (request, Given { host, is_chunked, is_grpc })
 }
 
 impl Given {
@@ -214,6 +226,9 @@ impl Given {
         let target = request.uri().path_and_query().cloned();
         if let Some(target) = target {
             *request.uri_mut() = Uri::from(target);
+        }
+        if self.is_grpc {
+            request.headers_mut().remove(header::TE);
         }
         if let Some(host) = self.host {
             request.headers_mut().insert(header::HOST, host);
@@ -324,6 +339,7 @@ where
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_max_send_streams(STREAMS_UNTOLD)
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_EVERY)

@@ -48,6 +48,16 @@ async fn many_requests_share_a_connection_and_none_looks_like_http_1() {
 }
 
 #[tokio::test]
+async fn grpc_servers_are_told_that_trailers_get_through() {
+    let backend = Backend::h2c().await;
+    let proxy = before(&[h2c(&backend)], "").await;
+
+    proxy.send(Method::POST, "/pkg.Service/Call", &[("content-type", "application/grpc+proto")], "body").await;
+
+    assert_eq!(backend.seen()[0].headers["te"], "trailers");
+}
+
+#[tokio::test]
 async fn a_body_without_a_length_goes_both_ways_with_its_trailers() {
     let backend = Backend::h2c().await;
     let proxy = before(&[h2c(&backend)], "").await;
