@@ -12,6 +12,7 @@ pub mod copies;
 pub mod finish;
 pub mod forward;
 pub mod headers;
+pub mod lease;
 pub mod listen;
 pub mod serve;
 pub mod tee;

@@ -214,7 +214,7 @@ impl Process {
         };
         let live = Arc::new(Live::new(Arc::new(snapshot), attach));
         let publish: Arc<dyn Publish> = live.clone();
-        let hand = Arc::new(Control::new(Arc::clone(&publish), store.clone()));
+        let hand = Arc::new(Control::new(Arc::clone(&publish), store.clone()).with_keys(keys.signing.clone()));
         {
             let _in_control = control.enter();
             hand.forget(&dropped);

@@ -413,7 +413,8 @@ pub(super) async fn explain(
     let asked = Asked::parse(&body.method, &body.url, body.headers.iter().map(String::as_str));
     let asked = asked.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_request", chain(&error)))?;
     let snapshot = admin.state.control.snapshot();
-    Ok(Json(strangler_core::explain::explain(&snapshot, &asked.facts())).into_response())
+    let signing = admin.state.control.signing();
+    Ok(Json(strangler_core::explain::explain_with(&snapshot, &asked.facts(), signing)).into_response())
 }
 
 /// A change is not given up half way because whoever asked has hung up.

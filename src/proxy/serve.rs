@@ -25,6 +25,7 @@ use crate::proxy::copies::CopyPlan;
 use crate::proxy::finish::{Finish, Logged, Place};
 use crate::proxy::forward::{Forwarded, Forwarder, NoAnswer, Outgoing, target_of};
 use crate::proxy::headers::{self, Peer};
+use crate::proxy::lease::{self, Keeping};
 use crate::proxy::tee::Tee;
 use crate::proxy::upload::{ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
 use crate::proxy::{Worker, answer};
@@ -43,6 +44,8 @@ struct Decided {
     is_split: bool,
     /// Keyed hash of the caller's key.
     caller: Option<u64>,
+    /// On routes that remember something of a request.
+    keeping: Option<Box<Keeping>>,
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer, too.
@@ -158,15 +161,26 @@ fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted:
     let Some((index, route)) =
         snapshot.table().find(&facts).and_then(|index| Some((index, snapshot.table().routes().get(index)?)))
     else {
-        return Decided { route: None, index: 0, decision: Decision::FALL_THROUGH, is_split: false, caller: None };
+        return Decided {
+            route: None,
+            index: 0,
+            decision: Decision::FALL_THROUGH,
+            is_split: false,
+            caller: None,
+            keeping: None,
+        };
     };
     let forced = forced_side(worker, route, &facts);
-    let decision = decide(snapshot, index, route, &facts, forced, chance::caller_id);
+    let mut decision = decide(snapshot, index, route, &facts, forced, chance::caller_id);
+    let keeping = Keeping::of(route, &facts);
+    if keeping.is_some() {
+        decision = lease::decide_by(&worker.proxy, snapshot, index, route, &facts, decision);
+    }
     let is_split = snapshot.state(index).is_some_and(|state| state.weight.is_split() && !state.killed);
     // Only a copy takes it along.
     let key = route.shadow.as_ref().and_then(|_| caller_key(route, &facts));
     let caller = key.map(|(key, _)| xxh3_64_with_seed(key, worker.proxy.settings.caller_seed));
-    Decided { route: Some(Arc::clone(route)), index, decision, is_split, caller }
+    Decided { route: Some(Arc::clone(route)), index, decision, is_split, caller, keeping }
 }
 
 fn facts_of<'a>(parts: &'a Parts, admitted: &'a Admitted<'_>) -> RequestFacts<'a> {
@@ -269,6 +283,10 @@ fn answered(
     }
     if let Some(id) = &decided.decision.cookie {
         headers::set_cookie(&mut parts.headers, id, false);
+    }
+    if let (Some(keeping), Some(route)) = (&decided.keeping, &decided.route) {
+        let (by, headers) = ((&keeping.method, side), &mut parts.headers);
+        lease::set_cookies(&worker.proxy, route, &decided.decision, by, false, headers);
     }
     if let Some(route) = &decided.route {
         headers::edit(&mut parts.headers, &route.response_headers);
