@@ -148,6 +148,7 @@ impl Control {
             return self.forget_orphan(&snapshot, name, ask, entry).await;
         };
         let (_, planned) = snapshot.runtime().with_weight(route, ask, accept_stale, note.clone())?;
+        snapshot.runtime().refuse_apart(snapshot.table(), &planned)?;
         let entry = AuditEntry { from: Some(planned.from.to_string()), accepted: true, ..entry };
         let (change, record) = if planned.is_raise() {
             (self.raise(planned, entry).await?, Record { stored: true, warning: None })
