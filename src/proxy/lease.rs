@@ -8,25 +8,29 @@ use strangler_core::affinity;
 use strangler_core::caching::is_out_of_shared_caches;
 use strangler_core::decide::{Decision, Reason, Remembered, keep};
 use strangler_core::facts::{RequestFacts, is_safe};
+use strangler_core::idempotency::Refusal;
 use strangler_core::lease::{self, Lease};
 use strangler_core::route::{LeasePolicy, Route};
 use strangler_core::side::Side;
 use strangler_core::signing::Signing;
 use strangler_core::snapshot::Snapshot;
 
+use crate::proxy::pins::Pinning;
 use crate::proxy::{Proxy, headers};
 
 /// What is kept of a request until its answer, on routes that remember something of it.
 #[derive(Debug)]
 pub(crate) struct Keeping {
     pub(crate) method: Method,
+    /// The request's idempotency key, or why it goes nowhere.
+    pub(crate) pin: Result<Option<Box<Pinning>>, Refusal>,
 }
 
 impl Keeping {
     /// `None` for the usual route, which remembers nothing.
     pub(crate) fn of(route: &Route, facts: &RequestFacts<'_>) -> Option<Box<Keeping>> {
-        let is_any = route.lease.is_some() || route.form.is_some();
-        is_any.then(|| Box::new(Keeping { method: facts.method.clone() }))
+        let is_any = route.lease.is_some() || route.form.is_some() || route.idempotency.is_some();
+        is_any.then(|| Box::new(Keeping { method: facts.method.clone(), pin: Ok(None) }))
     }
 }
 
@@ -34,12 +38,31 @@ fn signing(proxy: &Proxy) -> Signing<'_> {
     Signing { keys: &proxy.settings.keys, now_s: proxy.unix_s.load(Ordering::Relaxed) }
 }
 
-/// Gives the leases that the request brings their say.
+/// Gives the leases and the idempotency key that the request brings their say. Answers the route that is to be followed: a write that
+/// is tried again is sent to no other side, for the first try may have been done.
 pub(crate) fn decide_by(
     proxy: &Proxy,
     snapshot: &Snapshot,
-    index: usize,
-    route: &Route,
+    (index, route): (usize, &Arc<Route>),
+    facts: &RequestFacts<'_>,
+    keeping: &mut Keeping,
+    decision: &mut Decision,
+) -> Arc<Route> {
+    let leased = decide_by_leases(proxy, snapshot, (index, route), facts, decision.clone());
+    *decision = leased;
+    let pasts = snapshot.state(index).and_then(|state| state.pasts.as_deref()).unwrap_or_default();
+    keeping.pin = proxy.settings.pins.settle(route, facts, decision, pasts, signing(proxy).now_s);
+    let is_again = keeping.pin.as_ref().is_ok_and(|pin| pin.as_ref().is_some_and(|pin| pin.is_again()));
+    if is_again && route.fallback.is_some() {
+        return Arc::new(Route { fallback: None, ..Route::clone(route) });
+    }
+    Arc::clone(route)
+}
+
+fn decide_by_leases(
+    proxy: &Proxy,
+    snapshot: &Snapshot,
+    (index, route): (usize, &Arc<Route>),
     facts: &RequestFacts<'_>,
     decision: Decision,
 ) -> Decision {

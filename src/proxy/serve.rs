@@ -26,6 +26,7 @@ use crate::proxy::finish::{Finish, Logged, Place};
 use crate::proxy::forward::{Forwarded, Forwarder, NoAnswer, Outgoing, target_of};
 use crate::proxy::headers::{self, Peer};
 use crate::proxy::lease::{self, Keeping};
+use crate::proxy::pins::Pinning;
 use crate::proxy::tee::Tee;
 use crate::proxy::upload::{ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
 use crate::proxy::{Worker, answer};
@@ -46,6 +47,13 @@ struct Decided {
     caller: Option<u64>,
     /// On routes that remember something of a request.
     keeping: Option<Box<Keeping>>,
+}
+
+impl Decided {
+    /// The idempotency key of the request, where one counts.
+    fn take_pin(&mut self) -> Option<Box<Pinning>> {
+        self.keeping.as_mut()?.pin.as_mut().ok()?.take()
+    }
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer, too.
@@ -76,7 +84,7 @@ pub(crate) async fn respond(
         proxy.metrics.count_rejected("overloaded");
         return own_answer(finish, answer::overloaded());
     }
-    let decided = decide_on(&worker, &published.snapshot, &parts, &admitted);
+    let mut decided = decide_on(&worker, &published.snapshot, &parts, &admitted);
     let runtime = decided.route.as_ref().and_then(|_| published.attached.routes.get(decided.index));
     let runtime = Arc::clone(runtime.unwrap_or(&published.attached.fall_through));
     drop(published);
@@ -120,6 +128,10 @@ pub(crate) async fn respond(
         headers::edit(&mut parts.headers, &route.request_headers);
     }
     finish.place(Place { route: Arc::clone(&runtime), decision: decided.decision.clone() });
+    if let Some(refusal) = decided.keeping.as_ref().and_then(|keeping| keeping.pin.as_ref().err()) {
+        proxy.metrics.count_rejected(refusal.as_str());
+        return own_answer(finish, answer::not_again(*refusal));
+    }
 
     let deadline = decided.route.as_ref().and_then(|route| route.deadline).map(|deadline| begun + deadline);
     let taken = if body.is_end_stream() {
@@ -138,15 +150,25 @@ pub(crate) async fn respond(
     };
     let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body));
     let is_evidence = decided.decision.reason != Reason::Forced;
+    let mut pin = decided.take_pin();
+    if let Some(pin) = &mut pin {
+        pin.sending();
+    }
     let forwarder = Forwarder { proxy, runtime: &runtime, route: decided.route.as_ref(), deadline, is_evidence };
     let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
     match Box::pin(forwarder.forward(decided.decision.side, outgoing)).await {
         Ok(forwarded) => {
+            if let Some(pin) = &mut pin {
+                pin.answered(forwarded.side);
+            }
             let response = answered(&worker, finish, &decided, forwarded, tee, deadline);
             if version == Version::HTTP_10 { Box::pin(whole(response)).await } else { response }
         }
         Err(no_answer) => {
+            if let Some(pin) = &mut pin {
+                pin.unanswered(no_answer.side, no_answer.failure);
+            }
             if let Some(error) = fault.as_ref().and_then(|fault| fault.read()) {
                 return upload_failed(&worker, finish, error);
             }
@@ -172,15 +194,16 @@ fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted:
     };
     let forced = forced_side(worker, route, &facts);
     let mut decision = decide(snapshot, index, route, &facts, forced, chance::caller_id);
-    let keeping = Keeping::of(route, &facts);
-    if keeping.is_some() {
-        decision = lease::decide_by(&worker.proxy, snapshot, index, route, &facts, decision);
+    let mut keeping = Keeping::of(route, &facts);
+    let mut route = Arc::clone(route);
+    if let Some(keeping) = &mut keeping {
+        route = lease::decide_by(&worker.proxy, snapshot, (index, &route), &facts, keeping, &mut decision);
     }
     let is_split = snapshot.state(index).is_some_and(|state| state.weight.is_split() && !state.killed);
     // Only a copy takes it along.
-    let key = route.shadow.as_ref().and_then(|_| caller_key(route, &facts));
+    let key = route.shadow.as_ref().and_then(|_| caller_key(&route, &facts));
     let caller = key.map(|(key, _)| xxh3_64_with_seed(key, worker.proxy.settings.caller_seed));
-    Decided { route: Some(Arc::clone(route)), index, decision, is_split, caller, keeping }
+    Decided { route: Some(route), index, decision, is_split, caller, keeping }
 }
 
 fn facts_of<'a>(parts: &'a Parts, admitted: &'a Admitted<'_>) -> RequestFacts<'a> {

@@ -8,6 +8,7 @@ mod config;
 mod fallback;
 mod faults;
 mod forwarding;
+mod idempotency;
 mod lease;
 mod reload;
 mod shadow;
