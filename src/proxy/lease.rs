@@ -22,6 +22,8 @@ use crate::proxy::{Proxy, headers};
 #[derive(Debug)]
 pub(crate) struct Keeping {
     pub(crate) method: Method,
+    /// Whether the client came by TLS, here or at somebody we trust.
+    is_secure: bool,
     /// The request's idempotency key, or why it goes nowhere.
     pub(crate) pin: Result<Option<Box<Pinning>>, Refusal>,
 }
@@ -30,7 +32,13 @@ impl Keeping {
     /// `None` for the usual route, which remembers nothing.
     pub(crate) fn of(route: &Route, facts: &RequestFacts<'_>) -> Option<Box<Keeping>> {
         let is_any = route.lease.is_some() || route.form.is_some() || route.idempotency.is_some();
-        is_any.then(|| Box::new(Keeping { method: facts.method.clone(), pin: Ok(None) }))
+        is_any.then(|| Box::new(Keeping { method: facts.method.clone(), is_secure: false, pin: Ok(None) }))
+    }
+
+    /// Reads off the request's fields, once they say what we vouch for, how the client came.
+    pub(crate) fn note_scheme(&mut self, headers: &HeaderMap) {
+        let scheme = headers.get("x-forwarded-proto");
+        self.is_secure = scheme.is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
     }
 }
 
@@ -89,10 +97,11 @@ pub(crate) fn set_cookies(
     proxy: &Proxy,
     route: &Route,
     decision: &Decision,
-    (method, side): (&Method, Side),
-    is_secure: bool,
+    keeping: &Keeping,
+    side: Side,
     headers: &mut HeaderMap,
 ) {
+    let Keeping { method, is_secure, .. } = keeping;
     // Others may be on the other side, even where the weight no longer splits them.
     if decision.reason == Reason::Leased {
         headers::keep_from_shared_caches(headers);
@@ -100,13 +109,13 @@ pub(crate) fn set_cookies(
     let begins = decision.lease.as_ref().zip(route.lease.as_ref());
     // A shared cache would hand one user's lease to all; an answer that it may keep is left as it is, and the next one tried.
     if let Some((lease, policy)) = begins.filter(|_| !is_safe(method) || is_out_of_shared_caches(headers)) {
-        append(proxy, policy, lease, is_secure, headers);
+        append(proxy, policy, lease, *is_secure, headers);
     }
     if let Some(policy) = &route.form {
         let content_type = headers.get(header::CONTENT_TYPE);
         if let Some(lease) = affinity::remember(method, content_type, decision, side, signing(proxy).now_s) {
             headers::keep_from_shared_caches(headers);
-            append(proxy, policy, &lease, is_secure, headers);
+            append(proxy, policy, &lease, *is_secure, headers);
         }
     }
 }

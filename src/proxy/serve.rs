@@ -110,6 +110,9 @@ pub(crate) async fn respond(
     if !is_given {
         parts.headers.insert(header::HOST, authority.clone());
     }
+    if let Some(keeping) = &mut decided.keeping {
+        keeping.note_scheme(&parts.headers);
+    }
     if finish.is_logged() {
         finish.log(Logged {
             method: parts.method.clone(),
@@ -308,8 +311,7 @@ fn answered(
         headers::set_cookie(&mut parts.headers, id, false);
     }
     if let (Some(keeping), Some(route)) = (&decided.keeping, &decided.route) {
-        let (by, headers) = ((&keeping.method, side), &mut parts.headers);
-        lease::set_cookies(&worker.proxy, route, &decided.decision, by, false, headers);
+        lease::set_cookies(&worker.proxy, route, &decided.decision, keeping, side, &mut parts.headers);
     }
     if let Some(route) = &decided.route {
         headers::edit(&mut parts.headers, &route.response_headers);

@@ -196,3 +196,14 @@ fn lease_of(answer: &Answer) -> Option<String> {
     let mut own = all.filter(|value| value.starts_with("strangler_lease_"));
     own.next().map(str::to_owned)
 }
+
+#[tokio::test]
+async fn a_lease_is_for_tls_only_where_the_client_came_by_tls() {
+    let backend = Backend::answering(200, "x").await;
+    let plan = Plan::file(&routes(&backend, &backend, "50%")).argument("--trusted-proxies").argument("127.0.0.1/32");
+    let proxy = plan.start().await;
+    for (scheme, is_secure) in [("https", true), ("http", false)] {
+        let answer = proxy.send(Method::GET, "/cart", &[("x-forwarded-proto", scheme)], "").await;
+        assert_eq!(lease_of(&answer).unwrap().ends_with("; Secure"), is_secure, "{scheme}");
+    }
+}

@@ -104,8 +104,8 @@ fn say_apart(
         let written = raw.routes.iter().find(|route| route.index == place_in_file);
         let span_of_weight = written.and_then(|route| route.weight.as_ref()).map_or(place, |weight| weight.span);
         let path = format!("routes[{place_in_file}].weight");
-        let fault = Fault::error(span_of_weight, path, message).with_also(span, "the journey says `together: true`");
-        faults.push(fault.with_also(first_place, "its first route"));
+        let fault = Fault::error(span_of_weight, path, message).with_also(first_place, "the first of them");
+        faults.push(fault.with_help(format!("`journeys.{name}` says `together: true` (line {})", span.line)));
     };
     for (index, route, place) in journey.routes.iter().filter_map(of).filter(|(_, route, _)| route.locate.is_some()) {
         refuse(
