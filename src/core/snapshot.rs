@@ -315,3 +315,46 @@ pub fn written(source: &KeySource) -> String {
         KeySource::Cookie(name) => format!("cookie:{name}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::past::DOUBT_S;
+    use crate::route::{IdempotencyPolicy, OnKill};
+    use crate::samples;
+
+    fn at(weight: &str, is_remembering: bool) -> Arc<Snapshot> {
+        let mut route = Route { weight: weight.parse().unwrap(), ..samples::route("pay", "/pay") };
+        let header = http::HeaderName::from_static("idempotency-key");
+        route.idempotency = is_remembering.then_some(IdempotencyPolicy { header, on_kill: OnKill::Refuse });
+        Arc::new(Snapshot::new(samples::table(vec![route]), &RuntimeState::default()).0)
+    }
+
+    fn lowest(snapshot: &Snapshot) -> Vec<String> {
+        snapshot.states[0].pasts.iter().flat_map(|pasts| pasts.iter()).map(|past| past.low.to_string()).collect()
+    }
+
+    #[test]
+    fn weights_of_before_are_carried_from_snapshot_to_snapshot_for_a_quarter_of_an_hour() {
+        let first = at("5%", true);
+        let second = at("10%", true).following(&first, 1_000);
+        let same = at("10%", true).following(&second, 1_010);
+        let third = at("0%", true).following(&same, 1_020);
+        assert_eq!((lowest(&second), lowest(&same)), (vec!["5%".to_owned()], vec!["5%".to_owned()]));
+        assert_eq!(lowest(&third), ["5%", "10%"]);
+        assert_eq!(lowest(&at("0%", true).following(&third, 1_000 + DOUBT_S)), ["10%"]);
+        // A route that begins to remember remembers what it was a moment ago; any other pays nothing.
+        assert_eq!(lowest(&at("7%", true).following(&at("6%", false), 1_000)), ["6%"]);
+        let plain = at("7%", false);
+        assert!(Arc::ptr_eq(&Arc::clone(&plain).following(&third, 1_030), &plain));
+    }
+
+    #[test]
+    fn after_a_restart_what_was_stored_counts() {
+        let stored: BTreeMap<RouteName, RoutePast> =
+            at("10%", true).following(&at("5%", true), 1_000).pasts().collect();
+        assert_eq!(lowest(&at("10%", true).resuming(&stored, 1_100)), ["5%"]);
+        assert_eq!(lowest(&at("20%", true).resuming(&stored, 1_100)), ["5%", "10%"]);
+        assert!(lowest(&at("20%", true).resuming(&BTreeMap::new(), 1_100)).is_empty());
+    }
+}

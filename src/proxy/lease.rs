@@ -56,8 +56,8 @@ pub(crate) fn decide_by(
     keeping: &mut Keeping,
     decision: &mut Decision,
 ) -> Arc<Route> {
-    let leased = decide_by_leases(proxy, snapshot, (index, route), facts, decision.clone());
-    *decision = leased;
+    let decided = std::mem::replace(decision, Decision::FALL_THROUGH);
+    *decision = decide_by_leases(proxy, snapshot, (index, route), facts, decided);
     let pasts = snapshot.state(index).and_then(|state| state.pasts.as_deref()).unwrap_or_default();
     keeping.pin = proxy.settings.pins.settle(route, facts, decision, pasts, signing(proxy).now_s);
     let is_again = keeping.pin.as_ref().is_ok_and(|pin| pin.as_ref().is_some_and(|pin| pin.is_again()));

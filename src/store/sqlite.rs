@@ -45,8 +45,7 @@ const MIGRATIONS: [&str; 2] = [
 ",
     "
     CREATE TABLE pasts (route TEXT PRIMARY KEY, weight INTEGER NOT NULL, pasts TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE pins (key BLOB PRIMARY KEY, side TEXT NOT NULL, seen_s INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE INDEX pins_by_age ON pins (seen_s);
+    CREATE TABLE pins (seen_s INTEGER NOT NULL, key BLOB NOT NULL, side TEXT NOT NULL, PRIMARY KEY (seen_s, key)) WITHOUT ROWID;
 ",
 ];
 

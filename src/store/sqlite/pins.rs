@@ -13,6 +13,8 @@ use crate::store::{StoredPin, now_unix_ms};
 
 /// Hex digits of a key, a letter for the side, ten digits of seconds.
 const ROW_CHARS: usize = 32 + 1 + 10;
+/// Rows read at once.
+const PIECE_ROWS: i64 = 10_000;
 
 impl Database {
     /// A batch in one transaction.
@@ -26,7 +28,9 @@ impl Database {
                     .bind(pin.key.to_vec())
                     .bind(side.as_str())
                     .bind(signed(pin.seen_s)),
-                None => sqlx::query("DELETE FROM pins WHERE key = ?1").bind(pin.key.to_vec()),
+                None => sqlx::query("DELETE FROM pins WHERE key = ?1 AND seen_s = ?2")
+                    .bind(pin.key.to_vec())
+                    .bind(signed(pin.seen_s)),
             };
             done = query.execute(&mut self.connection).await.map(drop);
             if done.is_err() {
@@ -36,26 +40,32 @@ impl Database {
         self.end(DOING, done).await
     }
 
-    /// Those of the last day, oldest first. Read in large pieces: a row at a time, half a million of them would hold the start up.
+    /// Those of the last day, oldest first; where a key stands twice the later one counts. Read in the order in which they lie on the disk
+    /// and in large pieces: a row at a time, half a million of them would hold the start up.
     pub(in crate::store) async fn pins(&mut self, pins_max: u64) -> Result<Vec<StoredPin>> {
-        let rows = sqlx::query(
-            "SELECT group_concat(hex(key) || substr(side, 1, 1) || printf('%010d', seen_s), '') AS piece
-             FROM (SELECT key, side, seen_s FROM pins WHERE seen_s > ?1 ORDER BY seen_s DESC LIMIT ?2)
-             GROUP BY seen_s / 600 ORDER BY seen_s / 600",
-        )
-        .bind(signed(youngest_gone_s()))
-        .bind(signed(pins_max))
-        .fetch_all(&mut self.connection)
-        .await
-        .map_err(sql_error("read the idempotency keys"))?;
-        let mut pins = Vec::new();
-        for row in rows {
-            let piece: String = row.try_get("piece").map_err(sql_error("read the idempotency keys"))?;
-            for row in piece.as_bytes().chunks(ROW_CHARS) {
+        const DOING: &str = "read the idempotency keys";
+        let mut pins: Vec<StoredPin> = Vec::new();
+        let (mut after_s, mut after_key) = (youngest_gone_s(), [u8::MAX; 16]);
+        loop {
+            let piece: Option<String> = sqlx::query_scalar(
+                "SELECT group_concat(hex(key) || substr(side, 1, 1) || printf('%010d', seen_s), '') FROM
+                 (SELECT seen_s, key, side FROM pins WHERE (seen_s, key) > (?1, ?2) ORDER BY seen_s, key LIMIT ?3)",
+            )
+            .bind(signed(after_s))
+            .bind(after_key.to_vec())
+            .bind(PIECE_ROWS)
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(sql_error(DOING))?;
+            let before = pins.len();
+            for row in piece.unwrap_or_default().as_bytes().chunks(ROW_CHARS) {
                 pins.push(pin_of(row).ok_or(DatabaseError::BadRow("pins"))?);
             }
+            let Some(last) = pins.get(before..).and_then(<[StoredPin]>::last) else { break };
+            (after_s, after_key) = (last.seen_s, last.key);
         }
-        pins.sort_by_key(|pin| pin.seen_s);
+        let excess = pins.len().saturating_sub(usize::try_from(pins_max).unwrap_or(usize::MAX));
+        pins.drain(..excess);
         Ok(pins)
     }
 
@@ -67,7 +77,9 @@ impl Database {
             .execute(&mut self.connection)
             .await
             .map_err(sql_error(DOING))?;
-        sqlx::query("DELETE FROM pins WHERE key IN (SELECT key FROM pins ORDER BY seen_s DESC LIMIT -1 OFFSET ?1)")
+        // The second of the first one too many goes whole: a few more than asked for, and no search.
+        let too_many = "SELECT seen_s FROM pins ORDER BY seen_s DESC, key DESC LIMIT 1 OFFSET ?1";
+        sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM pins WHERE seen_s <= ({too_many})")))
             .bind(signed(pins_max))
             .execute(&mut self.connection)
             .await
