@@ -104,8 +104,8 @@ pub enum Change {
     Move(RouteName, Option<Move>),
     /// A kill from the API or a signal; `None`: lifted. (Kills of the kill file are kept by that file.)
     Kill(KillScope, KillSource, Option<Kill>),
-    /// The weights of a route's last minutes.
-    Past(RouteName, RoutePast),
+    /// The weights of a route's last minutes; `None`: the route is gone, or no longer remembers keys.
+    Past(RouteName, Option<RoutePast>),
 }
 
 /// Which side has seen an idempotency key.

@@ -128,7 +128,11 @@ impl Pins {
                 decision.reason = Reason::Pinned;
             }
         } else {
-            shard.put(key, Pin { side, seen_s: now_s, uses: 1 }, self.shard_max);
+            let forgotten = shard.put(key, Pin { side, seen_s: now_s, uses: 1 }, self.shard_max);
+            if let Some(keeper) = self.keeper.as_ref().filter(|_| forgotten > 0) {
+                // One comes, so seldom more than one goes.
+                keeper.metrics.count_queue_dropped("pins_remembered");
+            }
         }
         drop(shard);
         Ok(Some(Box::new(Pinning { pins: Arc::clone(self), key, side, seen_s: now_s, is_first, is_sent: false })))
@@ -138,7 +142,7 @@ impl Pins {
         if let Some(Keeper { store, metrics }) = &self.keeper
             && !store.record_pin(StoredPin { key, side, seen_s })
         {
-            metrics.count_queue_dropped("pins");
+            metrics.count_queue_dropped("pins_to_store");
         }
     }
 
@@ -154,7 +158,9 @@ impl Pins {
 }
 
 impl Shard {
-    fn put(&mut self, key: PinKey, pin: Pin, shard_max: usize) {
+    /// Answers how many had to be forgotten before their day was over.
+    fn put(&mut self, key: PinKey, pin: Pin, shard_max: usize) -> usize {
+        let mut forgotten = 0;
         let oldest_s = pin.seen_s.saturating_sub(PIN_LIFE_S);
         while let Some((old, seen_s)) = self.order.front().copied()
             && (seen_s <= oldest_s || self.pins.len() >= shard_max || self.order.len() >= 2 * shard_max)
@@ -162,10 +168,12 @@ impl Shard {
             self.order.pop_front();
             if self.pins.get(&old).is_some_and(|known| known.seen_s == seen_s) {
                 self.pins.remove(&old);
+                forgotten += usize::from(seen_s > oldest_s);
             }
         }
         self.order.push_back((key, pin.seen_s));
         self.pins.insert(key, pin);
+        forgotten
     }
 }
 

@@ -70,8 +70,12 @@ fn show_routes(metrics: &Metrics, before: Option<&Snapshot>, now: &Snapshot) {
 /// start by the weight that was stored last.
 fn keep_pasts(store: &Store, before: Option<&Snapshot>, now: &Snapshot) {
     let known: BTreeMap<RouteName, RoutePast> = before.into_iter().flat_map(Snapshot::pasts).collect();
-    let changed = now.pasts().filter(|(route, past)| known.get(route) != Some(past));
-    let changes: Vec<Change> = changed.map(|(route, past)| Change::Past(route, past)).collect();
+    let current: BTreeMap<RouteName, RoutePast> = now.pasts().collect();
+    let gone =
+        known.keys().filter(|route| !current.contains_key(*route)).map(|route| Change::Past(route.clone(), None));
+    let changed = current.iter().filter(|(route, past)| known.get(*route) != Some(*past));
+    let changed = changed.map(|(route, past)| Change::Past(route.clone(), Some(past.clone())));
+    let changes: Vec<Change> = gone.chain(changed).collect();
     if !changes.is_empty() && !store.save_soon(changes, Vec::new()) {
         tracing::warn!("the weights of before could not be put on record");
     }

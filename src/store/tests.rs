@@ -289,7 +289,7 @@ async fn pins_and_the_weights_of_before_outlive_a_restart_up_to_a_bound() {
     store.record_pin(pin(1_000, Some(Side::Legacy), strangler_core::idempotency::PIN_LIFE_S));
     let past = RoutePast { weight: "5%".parse().unwrap(), pasts: Vec::new() };
     let past = RoutePast { pasts: past.followed_by("10%".parse().unwrap(), now_s), weight: "10%".parse().unwrap() };
-    store.save(vec![Change::Past(name("pay"), past.clone())], vec![]).await.unwrap();
+    store.save(vec![Change::Past(name("pay"), Some(past.clone()))], vec![]).await.unwrap();
     store.close().await;
 
     let (store, loaded) = Store::open(dir.path(), bounded).await;
@@ -299,7 +299,9 @@ async fn pins_and_the_weights_of_before_outlive_a_restart_up_to_a_bound() {
     assert_eq!(loaded.pins.last(), Some(&pin(299, Some(Side::Legacy), 1)));
     assert!(loaded.pins.is_sorted_by_key(|pin| pin.seen_s));
     assert!(!loaded.pins.iter().any(|one| one.key == pin(298, None, 2).key), "forgotten");
+    store.save(vec![Change::Past(name("pay"), None)], vec![]).await.unwrap();
     store.close().await;
+    assert!(Store::open(dir.path(), bounded).await.1.pasts.is_empty());
 }
 
 #[tokio::test]

@@ -250,7 +250,8 @@ impl Writer {
                 Change::Move(route, None) => drop(self.moves.remove(&route)),
                 Change::Kill(scope, source, Some(kill)) => drop(self.kills.insert((scope, source), kill)),
                 Change::Kill(scope, source, None) => drop(self.kills.remove(&(scope, source))),
-                Change::Past(route, past) => drop(self.pasts.insert(route, past)),
+                Change::Past(route, Some(past)) => drop(self.pasts.insert(route, past)),
+                Change::Past(route, None) => drop(self.pasts.remove(&route)),
             }
         }
     }
@@ -420,7 +421,7 @@ impl Writer {
     fn all_changes(&self) -> Vec<Change> {
         let moves = self.moves.iter().map(|(route, moved)| Change::Move(route.clone(), Some(moved.clone())));
         let kills = self.kills.values().map(|kill| Change::Kill(kill.scope.clone(), kill.source, Some(kill.clone())));
-        let pasts = self.pasts.iter().map(|(route, past)| Change::Past(route.clone(), past.clone()));
+        let pasts = self.pasts.iter().map(|(route, past)| Change::Past(route.clone(), Some(past.clone())));
         moves.chain(kills).chain(pasts).collect()
     }
 

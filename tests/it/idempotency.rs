@@ -88,6 +88,16 @@ async fn a_weight_that_moved_while_nobody_ran_puts_keys_in_doubt_too() {
     assert_eq!(pay(&proxy, "a").await.body, "extracted");
     let same = restarted(proxy, &at("100%")).await;
     assert_eq!(pay(&same, "b").await.body, "extracted", "nothing moved");
+    let body = r#"{"weight": "50%", "reason": "test"}"#;
+    assert_eq!(same.admin(Method::POST, "/api/v1/routes/pay/weight", body).await.status, 200);
+    let mut statuses = std::collections::BTreeMap::new();
+    for number in 0..40 {
+        *statuses.entry(pay(&same, &format!("n{number}")).await.status).or_insert(0) += 1;
+    }
+    assert!(
+        statuses.len() == 2 && statuses[&200] > 0 && statuses[&409] > 0,
+        "only who moved is in doubt: {statuses:?}"
+    );
     let moved = restarted(same, &at("0%")).await;
     assert_in_doubt(&pay(&moved, "c").await);
     assert_eq!(pay(&moved, "a").await.body, "extracted");
