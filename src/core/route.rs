@@ -2,8 +2,8 @@
 //!
 //! Built only by `table`; read by everything that decides.
 
-mod upstream;
 mod keep;
+mod upstream;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -13,7 +13,6 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::name::{JourneyName, RouteName};
-use crate::name::{JourneyName, RouteName, UpstreamName};
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 use crate::template::PathPattern;
 use crate::weight::Weight;
