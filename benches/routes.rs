@@ -88,6 +88,9 @@ fn route(index: usize, path: &str, upstream: &Arc<Upstream>) -> Route {
         shadow: None,
         compare: None,
         locate: None,
+        lease: None,
+        form: None,
+        idempotency: None,
     }
 }
 

@@ -54,6 +54,11 @@ impl<A> Live<A> {
     }
 }
 
+fn now_unix_s() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_secs()
+}
+
 impl<A: Send + Sync> Publish for Live<A> {
     fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.load().snapshot)
@@ -65,6 +70,8 @@ impl<A: Send + Sync> Publish for Live<A> {
         let Some(next) = change(&current.snapshot) else {
             return Arc::clone(&current.snapshot);
         };
+        // Here every change of a weight comes by, whoever makes it.
+        let next = next.following(&current.snapshot, now_unix_s());
         let attached = (self.attach)(&next, Some(&current.attached));
         self.current.store(Arc::new(Published { snapshot: Arc::clone(&next), attached }));
         next

@@ -12,7 +12,9 @@ pub mod copies;
 pub mod finish;
 pub mod forward;
 pub mod headers;
+pub mod lease;
 pub mod listen;
+pub mod pins;
 pub mod serve;
 pub mod tee;
 pub mod upload;
@@ -28,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;
 use crate::proxy::attached::Attached;
+use crate::proxy::pins::Pins;
 use crate::telemetry::metrics::{Metrics, SideGauge};
 use crate::upstream::budget::ByteBudget;
 
@@ -52,6 +55,8 @@ pub struct Settings {
     pub access_log: bool,
     /// Bounds on clients.
     pub limits: Limits,
+    /// Which side has seen which idempotency key. Default: nothing is kept beyond the process.
+    pub pins: Arc<Pins>,
 }
 
 /// Bounds on clients, with DESIGN's defaults.

@@ -34,6 +34,7 @@ use crate::config::{last_good, render};
 use crate::live::{Live, Publish};
 use crate::proxy::attached::Attached;
 use crate::proxy::listen::{ListenError, bind};
+use crate::proxy::pins::Pins;
 use crate::proxy::{self, CopyQueue, Proxy};
 use crate::run::keys::{Keys, KeysError};
 use crate::run::options::Options;
@@ -212,9 +213,10 @@ impl Process {
             let metrics = Arc::clone(&metrics);
             move |snapshot: &Arc<Snapshot>, before: Option<&Attached>| Attached::new(snapshot, before, &metrics)
         };
-        let live = Arc::new(Live::new(Arc::new(snapshot), attach));
+        let snapshot = Arc::new(snapshot).resuming(&loaded.pasts, now_unix_s());
+        let live = Arc::new(Live::new(snapshot, attach));
         let publish: Arc<dyn Publish> = live.clone();
-        let hand = Arc::new(Control::new(Arc::clone(&publish), store.clone()));
+        let hand = Arc::new(Control::new(Arc::clone(&publish), store.clone()).with_keys(keys.signing.clone()));
         {
             let _in_control = control.enter();
             hand.forget(&dropped);
@@ -226,6 +228,7 @@ impl Process {
             expose_decision: options.expose_decision,
             access_log: options.access_log.is_some(),
             limits: proxy::Limits::default(),
+            pins: Arc::new(Pins::new(keys.redaction, store.clone(), Arc::clone(&metrics), &loaded.pins)),
         };
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
         let budget = ByteBudget::new(SHADOW_BYTES_MAX);
@@ -356,6 +359,10 @@ impl Process {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+fn now_unix_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Joins the reloader's thread.

@@ -4,14 +4,18 @@
 //! disk is full or read-only is counted and shown ([`StoreHealth`]); it is never an error of the proxy: without a file the same
 //! tables live in memory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strangler_core::idempotency::PinKey;
 use strangler_core::name::RouteName;
+use strangler_core::past::RoutePast;
 use strangler_core::runtime::{Kill, KillScope, KillSource, Move, RuntimeState};
+use strangler_core::side::Side;
 use tokio::sync::{mpsc, oneshot, watch};
 
 mod sqlite;
@@ -23,6 +27,10 @@ use crate::store::writer::{Command, Record, Writer};
 
 /// Most rows that one listing answers.
 pub const LIST_ROWS_MAX: u32 = 500;
+/// Most idempotency keys that are remembered; the oldest go first.
+pub const PINS_MAX: u64 = 500_000;
+/// Pins that wait to be written.
+const PINS_QUEUED_MAX: usize = 16_384;
 /// Name of the file in the state directory.
 pub const FILE_NAME: &str = "strangler.db";
 
@@ -39,6 +47,8 @@ pub struct StoreLimits {
     pub divergence_json_bytes_max: usize,
     /// Bytes of divergences that wait to be written; more are dropped and counted. Default: 16 MiB.
     pub queued_bytes_max: usize,
+    /// Idempotency keys remembered. Default: [`PINS_MAX`].
+    pub pins_max: u64,
     /// How long a change waits to be on record. Default: 2 s.
     pub save_timeout: Duration,
     /// Between two tries to get back to a file that failed. Default: 2 s.
@@ -55,6 +65,7 @@ impl Default for StoreLimits {
             divergences_per_route_max: 10_000,
             divergence_json_bytes_max: 256 << 10,
             queued_bytes_max: 16 << 20,
+            pins_max: PINS_MAX,
             save_timeout: Duration::from_secs(2),
             probe_every: Duration::from_secs(2),
             sweep_every: Duration::from_secs(60),
@@ -93,6 +104,19 @@ pub enum Change {
     Move(RouteName, Option<Move>),
     /// A kill from the API or a signal; `None`: lifted. (Kills of the kill file are kept by that file.)
     Kill(KillScope, KillSource, Option<Kill>),
+    /// The weights of a route's last minutes; `None`: the route is gone, or no longer remembers keys.
+    Past(RouteName, Option<RoutePast>),
+}
+
+/// Which side has seen an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredPin {
+    /// What stands for the key.
+    pub key: PinKey,
+    /// `None`: forgotten.
+    pub side: Option<Side>,
+    /// When it was seen first, in Unix seconds.
+    pub seen_s: u64,
 }
 
 /// One line of the audit.
@@ -166,6 +190,10 @@ pub enum StoreError {
 pub struct Loaded {
     /// Moves and kills of before; empty when they are lost or there were none.
     pub runtime: RuntimeState,
+    /// Weights of before, of routes that remember keys.
+    pub pasts: BTreeMap<RouteName, RoutePast>,
+    /// Idempotency keys seen in the last day, oldest first.
+    pub pins: Vec<StoredPin>,
     /// Where the store lies.
     pub path: PathBuf,
 }
@@ -175,6 +203,7 @@ pub struct Loaded {
 struct Counters {
     divergences_dropped: AtomicU64,
     changes_unsaved: AtomicU64,
+    pins_unsaved: AtomicU64,
     queued_bytes: AtomicUsize,
 }
 
@@ -183,6 +212,7 @@ struct Counters {
 pub struct Store {
     commands: mpsc::Sender<Command>,
     records: mpsc::Sender<Record>,
+    pins: mpsc::Sender<StoredPin>,
     health: watch::Receiver<StoreHealth>,
     counters: Arc<Counters>,
     limits: StoreLimits,
@@ -194,7 +224,8 @@ impl Store {
     /// Never fails: what cannot be opened is replaced by tables in memory, and [`StoreHealth`] says so. A corrupt file is moved aside.
     pub async fn open(state_dir: &Path, limits: StoreLimits) -> (Store, Loaded) {
         let path = state_dir.join(FILE_NAME);
-        let opened = sqlite::open(state_dir, &path).await;
+        let mut opened = sqlite::open(state_dir, &path).await;
+        let pins = opened.pins(limits.pins_max).await;
         let health = StoreHealth { healthy: opened.why.is_none(), why: opened.why.clone(), lost: opened.lost.clone() };
         if let Some(why) = &health.why {
             tracing::error!(store = %path.display(), why, "the store is not healthy; moves are kept in memory only");
@@ -205,11 +236,13 @@ impl Store {
         let (health_tx, health) = watch::channel(health);
         let (commands, command_rx) = mpsc::channel(256);
         let (records, record_rx) = mpsc::channel(1_024);
+        let (pin_tx, pin_rx) = mpsc::channel(PINS_QUEUED_MAX);
         let counters = Arc::new(Counters::default());
         let runtime = RuntimeState::restore(opened.moves.clone(), opened.kills.clone());
+        let pasts = opened.pasts.iter().cloned().collect();
         let writer = Writer::new(opened, path.clone(), limits, health_tx, Arc::clone(&counters));
-        tokio::spawn(writer.run(command_rx, record_rx));
-        (Store { commands, records, health, counters, limits }, Loaded { runtime, path })
+        tokio::spawn(writer.run(command_rx, record_rx, pin_rx));
+        (Store { commands, records, pins: pin_tx, health, counters, limits }, Loaded { runtime, pasts, pins, path })
     }
 
     /// How it is, now and at every change.
@@ -274,6 +307,20 @@ impl Store {
             self.counters.divergences_dropped.fetch_add(1, Ordering::Relaxed);
         }
         is_queued
+    }
+
+    /// Keeps a pin beyond a restart, soon; answers whether it was queued. Never waits.
+    ///
+    /// A process that is killed loses the pins of its last moments, usually of less than 10 ms. Their keys are then unknown, and go
+    /// where their users go: to the same side, unless a weight has moved meanwhile (then they are in doubt) or legacy had done
+    /// the write for an extracted side that could not be reached.
+    pub fn record_pin(&self, pin: StoredPin) -> bool {
+        self.pins.try_send(pin).is_ok()
+    }
+
+    /// Pins that were not written because the file failed, since the start. They are in force until the process ends.
+    pub fn pins_unsaved(&self) -> u64 {
+        self.counters.pins_unsaved.load(Ordering::Relaxed)
     }
 
     /// Stored divergences, newest first.

@@ -69,6 +69,7 @@ struct Status {
     store: StoreHealth,
     changes_unsaved: u64,
     divergences_dropped: u64,
+    pins_unsaved: u64,
     /// What someone should look at, in words.
     alarms: Vec<String>,
     kills: Vec<KillStatus>,
@@ -102,6 +103,7 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
         store,
         changes_unsaved: control.store().changes_unsaved(),
         divergences_dropped: control.store().divergences_dropped(),
+        pins_unsaved: control.store().pins_unsaved(),
         kills: snapshot.runtime().kills().take(rows_max).map(KillStatus::of).collect(),
         moves_without_route: snapshot.orphans().iter().map(|name| name.as_str().to_owned()).collect(),
         legacy: snapshot.table().legacy().name.as_str().to_owned(),
@@ -413,7 +415,8 @@ pub(super) async fn explain(
     let asked = Asked::parse(&body.method, &body.url, body.headers.iter().map(String::as_str));
     let asked = asked.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_request", chain(&error)))?;
     let snapshot = admin.state.control.snapshot();
-    Ok(Json(strangler_core::explain::explain(&snapshot, &asked.facts())).into_response())
+    let signing = admin.state.control.signing();
+    Ok(Json(strangler_core::explain::explain_with(&snapshot, &asked.facts(), signing)).into_response())
 }
 
 /// A change is not given up half way because whoever asked has hung up.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use strangler_core::name::RouteName;
 use strangler_core::runtime::{DroppedRaise, MoveKind, Note, NoteError, Refusal, WeightAsk, WeightChange};
+use strangler_core::signing::{Signing, SigningKey};
 use strangler_core::snapshot::Snapshot;
 use strangler_core::table::RoutingTable;
 use tokio::sync::Mutex;
@@ -81,12 +82,24 @@ pub struct Control {
     store: Store,
     /// Held while something is put on record, so that the record ends as what is in force.
     turn: Mutex<()>,
+    keys: Vec<SigningKey>,
 }
 
 impl Control {
     /// Over what is published and what is stored.
     pub fn new(live: Arc<dyn Publish>, store: Store) -> Control {
-        Control { live, store, turn: Mutex::new(()) }
+        Control { live, store, turn: Mutex::new(()), keys: Vec::new() }
+    }
+
+    /// With what leases are signed with, so that `explain` can tell them from forged ones. Default: none.
+    #[must_use]
+    pub fn with_keys(self, keys: Vec<SigningKey>) -> Control {
+        Control { keys, ..self }
+    }
+
+    /// What leases are verified with, now.
+    pub(super) fn signing(&self) -> Signing<'_> {
+        Signing { keys: &self.keys, now_s: now_unix_ms() / 1_000 }
     }
 
     /// What is in force.
@@ -135,6 +148,7 @@ impl Control {
             return self.forget_orphan(&snapshot, name, ask, entry).await;
         };
         let (_, planned) = snapshot.runtime().with_weight(route, ask, accept_stale, note.clone())?;
+        snapshot.runtime().refuse_apart(snapshot.table(), &planned)?;
         let entry = AuditEntry { from: Some(planned.from.to_string()), accepted: true, ..entry };
         let (change, record) = if planned.is_raise() {
             (self.raise(planned, entry).await?, Record { stored: true, warning: None })

@@ -281,6 +281,7 @@ pub(super) fn explanation(answer: &Value) -> String {
     line("stage", text(answer, "stage"));
     line("weight", text(answer, "weight"));
     line("drift", text(answer, "drift"));
+    line("kept", text(answer, "kept"));
     line("shadow", text(answer, "shadow"));
     line("fallback", text(answer, "fallback"));
     let others = list(answer, "others");

@@ -2,6 +2,7 @@
 
 mod cut;
 mod faults;
+mod keep;
 
 use std::fs;
 use std::path::PathBuf;

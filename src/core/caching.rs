@@ -1,7 +1,7 @@
 //! What a shared cache may do with an answer of a split route: nothing.
 
-use http::HeaderValue;
-use http::header::GetAll;
+use http::header::{self, GetAll};
+use http::{HeaderMap, HeaderValue};
 
 /// The `Cache-Control` that keeps an answer out of shared caches (RFC 9111 §5.2.2.7), or `None` when it is out of them already.
 ///
@@ -30,10 +30,14 @@ pub fn private_cache_control(values: GetAll<'_, HeaderValue>) -> Option<HeaderVa
     HeaderValue::from_str(&kept.join(", ")).ok()
 }
 
+/// Whether shared caches keep nothing of an answer already: an answer that sets a cookie for one user must be so.
+pub fn is_out_of_shared_caches(headers: &HeaderMap) -> bool {
+    private_cache_control(headers.get_all(header::CACHE_CONTROL)).is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderMap, header};
 
     #[test]
     fn an_answer_of_a_split_route_is_kept_out_of_shared_caches() {
@@ -51,6 +55,7 @@ mod tests {
             }
             let got = private_cache_control(headers.get_all(header::CACHE_CONTROL));
             assert_eq!(got.as_ref().map(|value| value.to_str().unwrap()), expect, "{lines:?}");
+            assert_eq!(is_out_of_shared_caches(&headers), expect.is_none(), "{lines:?}");
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::facts::RequestFacts;
+use crate::lease::Lease;
 use crate::route::{KeySource, Locate, Route};
 use crate::side::Side;
 use crate::snapshot::Snapshot;
 use crate::split::{Bucket, choose_side};
+use crate::weight::Weight;
 
 /// Name of the proxy's own cookie: 128 random bits as 32 hex digits.
 pub const STICKY_COOKIE: &str = "strangler_id";
@@ -23,6 +25,10 @@ pub enum Reason {
     Forced,
     /// `locate`: the data lives there.
     Located,
+    /// The journey began there, or the form came from there.
+    Leased,
+    /// The same idempotency key was seen there first.
+    Pinned,
     /// The route is killed.
     Killed,
     /// No route covers the path.
@@ -31,7 +37,15 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, for labels made beforehand.
-    pub const ALL: [Reason; 5] = [Reason::Weight, Reason::Forced, Reason::Located, Reason::Killed, Reason::FallThrough];
+    pub const ALL: [Reason; 7] = [
+        Reason::Weight,
+        Reason::Forced,
+        Reason::Located,
+        Reason::Leased,
+        Reason::Pinned,
+        Reason::Killed,
+        Reason::FallThrough,
+    ];
 
     /// As written in labels and logs.
     pub const fn as_str(self) -> &'static str {
@@ -39,6 +53,8 @@ impl Reason {
             Reason::Weight => "weight",
             Reason::Forced => "forced",
             Reason::Located => "located",
+            Reason::Leased => "leased",
+            Reason::Pinned => "pinned",
             Reason::Killed => "killed",
             Reason::FallThrough => "fallthrough",
         }
@@ -58,12 +74,20 @@ pub struct Decision {
     pub key: KeyOrigin,
     /// The value of the proxy's own cookie, when it is to be set on the answer.
     pub cookie: Option<FreshId>,
+    /// The journey's lease, when one is to be set on the answer: it begins, or has been broken.
+    pub lease: Option<Box<Lease>>,
 }
 
 impl Decision {
     /// Of a request that no route covers.
-    pub const FALL_THROUGH: Decision =
-        Decision { side: Side::Legacy, reason: Reason::FallThrough, bucket: None, key: KeyOrigin::None, cookie: None };
+    pub const FALL_THROUGH: Decision = Decision {
+        side: Side::Legacy,
+        reason: Reason::FallThrough,
+        bucket: None,
+        key: KeyOrigin::None,
+        cookie: None,
+        lease: None,
+    };
 }
 
 /// Where a caller's key was found.
@@ -102,7 +126,7 @@ pub fn decide(
     };
     // A cookie only where it decides something: on routes that split users by it.
     let cookie = fresh.filter(|_| route.sticky_on.is_empty() && weight.is_split() && route.locate.is_none());
-    let decided = |side, reason| Decision { side, reason, bucket: Some(bucket), key: origin, cookie };
+    let decided = |side, reason| Decision { side, reason, bucket: Some(bucket), key: origin, cookie, lease: None };
     // A kill is an emergency: it outranks even a tester's wish.
     if state.killed {
         return decided(Side::Legacy, Reason::Killed);
@@ -114,6 +138,57 @@ pub fn decide(
         return Decision { cookie: None, ..decided(located(locate, route, facts.path), Reason::Located) };
     }
     decided(choose_side(bucket, weight), Reason::Weight)
+}
+
+/// What a request remembers: leases that were rightly signed.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// Of the route's journey.
+    pub journey: Option<Lease>,
+    /// Of the form that this request sends back.
+    pub form: Option<Lease>,
+}
+
+/// Gives leases their say over a [decision](decide) by weight; an override and `locate` outrank them.
+///
+/// The form's goes before the journey's: what it shows was made by the side that served it. Where neither is there a lease of the
+/// journey begins.
+pub fn keep(
+    snapshot: &Snapshot,
+    index: usize,
+    route: &Route,
+    mut decision: Decision,
+    remembered: Remembered,
+    now_s: u64,
+) -> Decision {
+    let (Some(state), Some(bucket)) = (snapshot.state(index), decision.bucket) else {
+        return decision;
+    };
+    if !matches!(decision.reason, Reason::Weight | Reason::Killed) {
+        return decision;
+    }
+    let weight = if state.killed { Weight::NONE } else { state.weight };
+    let mut keep_by = |lease: &Lease, is_broken| {
+        decision.bucket = Some(lease.bucket);
+        // A kill keeps its name.
+        if !state.killed {
+            decision.side = lease.side_on(route, weight);
+            decision.reason = if is_broken { Reason::Weight } else { Reason::Leased };
+        }
+    };
+    match (remembered.form, remembered.journey) {
+        (Some(form), _) => keep_by(&form, false),
+        (None, Some(lease)) => {
+            let is_broken = lease.is_broken(route, weight);
+            keep_by(&lease, is_broken);
+            decision.lease = is_broken.then(|| Box::new(lease.broken(snapshot, route)));
+        }
+        (None, None) if route.lease.is_some() => {
+            decision.lease = Lease::begin(snapshot, route, bucket, now_s).map(Box::new);
+        }
+        (None, None) => {}
+    }
+    decision
 }
 
 /// The caller's key on this route, and where it was found.
@@ -145,7 +220,6 @@ mod tests {
     use crate::route::LocateRule;
     use crate::runtime::RuntimeState;
     use crate::samples;
-    use crate::weight::Weight;
     use http::{HeaderMap, Method};
     use proptest::prelude::*;
 

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use serde::Serialize;
 
-use crate::decide::{Decision, KeyOrigin, Reason, STICKY_COOKIE, caller_key, decide};
+use crate::affinity::sends_form;
+use crate::decide::{Decision, KeyOrigin, Reason, Remembered, STICKY_COOKIE, caller_key, decide, keep};
 use crate::facts::RequestFacts;
+use crate::lease;
 use crate::matching::{Miss, miss};
-use crate::route::{FallbackPolicy, HostPattern, Route, UnsafeFallback};
+use crate::route::{FallbackPolicy, HostPattern, LeasePolicy, Route, UnsafeFallback};
+use crate::runtime::utc;
 use crate::shadow::{self, Refusal, plan_shadow};
 use crate::side::Side;
+use crate::signing::Signing;
 use crate::snapshot::{Snapshot, written};
 use crate::template::{PathError, normal_path};
 use crate::weight::Weight;
@@ -134,6 +138,8 @@ pub struct Explanation {
     pub weight: Option<String>,
     /// How it differs from the file.
     pub drift: Option<String>,
+    /// What keeps the caller on a side beside the key; `None`: nothing does.
+    pub kept: Option<String>,
     /// Whether and where a copy goes.
     pub shadow: String,
     /// What happens when the side fails.
@@ -153,8 +159,13 @@ pub struct OtherRoute {
     pub why_not: String,
 }
 
-/// Explains what would happen to a request.
+/// Explains what would happen to a request. Without keys its leases cannot be told from forged ones, and have no say.
 pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
+    explain_with(snapshot, facts, Signing { keys: &[], now_s: 0 })
+}
+
+/// The same with the keys of a running proxy.
+pub fn explain_with(snapshot: &Snapshot, facts: &RequestFacts<'_>, signing: Signing<'_>) -> Explanation {
     let found = snapshot.table().find(facts);
     let found = found.and_then(|index| snapshot.table().routes().get(index).map(|route| (index, route)));
     let (others, others_left_out) = others(snapshot, found.map(|(index, _)| index), facts);
@@ -174,6 +185,7 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
         stage: None,
         weight: None,
         drift: None,
+        kept: None,
         shadow: "none: only routes are copied".to_owned(),
         fallback: "none: legacy is the last resort".to_owned(),
         others,
@@ -184,8 +196,11 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
     };
     // Without a key the bucket is chance, so whatever this id would draw is not shown.
     let decision = decide(snapshot, index, route, facts, None, || [b'0'; 32]);
+    let (remembered, kept) = remembered(route, facts, signing);
+    let is_remembered = remembered.form.is_some() || remembered.journey.is_some();
+    let decision = keep(snapshot, index, route, decision, remembered, signing.now_s);
     let weight = snapshot.state(index).map(|state| state.weight).unwrap_or_default();
-    let is_drawn = decision.key == KeyOrigin::Fresh;
+    let is_drawn = decision.key == KeyOrigin::Fresh && !is_remembered;
     let bucket = decision.bucket.filter(|_| !is_drawn).map(crate::split::Bucket::number);
     let because = match decision.reason {
         Reason::Killed => {
@@ -197,6 +212,8 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
         }
         Reason::Located => "the path's value says on which side the data lives (`locate`)".to_owned(),
         Reason::Forced => "a signed override says so".to_owned(),
+        Reason::Leased => format!("its lease keeps it there (bucket {}, {weight})", bucket.unwrap_or_default()),
+        Reason::Pinned => "the same idempotency key was seen there first".to_owned(),
         Reason::FallThrough => base.because.clone(),
         Reason::Weight => match (bucket, decision.side) {
             (Some(bucket), Side::Extracted) => {
@@ -231,10 +248,46 @@ pub fn explain(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> Explanation {
         stage: snapshot.stage(index).map(crate::snapshot::Stage::as_str),
         weight: Some(weight.to_string()),
         drift: snapshot.drift(route),
+        kept,
         shadow: shadow_text(route, facts, decision.side, is_chance),
         fallback: fallback_text(route, facts, fallback_from),
         ..base
     }
+}
+
+/// The leases that a request brings, and a word on each of what may keep it on a side.
+fn remembered(route: &Route, facts: &RequestFacts<'_>, signing: Signing<'_>) -> (Remembered, Option<String>) {
+    let mut words = Vec::new();
+    let mut read = |policy: Option<&Arc<LeasePolicy>>, what: &str| {
+        let policy = policy?;
+        let (cookie, minutes) = (&policy.cookie, policy.life.as_secs() / 60);
+        let lease = match lease::read(policy, facts, signing) {
+            Ok(Some(lease)) => lease,
+            Ok(None) => {
+                words.push(format!("{what} for {minutes} min by cookie:{cookie}, which the request does not have"));
+                return None;
+            }
+            Err(_) if signing.keys.is_empty() => {
+                words.push(format!(
+                    "{what} for {minutes} min by cookie:{cookie}, which only a running proxy can verify"
+                ));
+                return None;
+            }
+            Err(error) => {
+                words.push(format!("{what} for {minutes} min by cookie:{cookie}, which is not believed: {error}"));
+                return None;
+            }
+        };
+        let ends = utc((lease.begun_s + policy.life.as_secs()) * 1_000);
+        words.push(format!("{what} by cookie:{cookie}, from {} to {ends}", utc(lease.begun_s * 1_000)));
+        Some(lease)
+    };
+    let journey = read(route.lease.as_ref(), "where its journey began");
+    let form = read(route.form.as_ref(), "where its form came from").filter(|_| sends_form(facts.method));
+    if let Some(policy) = &route.idempotency {
+        words.push(format!("where the same value of header:{} was seen first", policy.header));
+    }
+    (Remembered { journey, form }, (!words.is_empty()).then(|| words.join("; ")))
 }
 
 fn key_text(route: &Route, decision: &Decision) -> String {

@@ -8,6 +8,10 @@ pub const UPSTREAMS_MAX: usize = 10_000;
 pub const ENDPOINTS_MAX: usize = 256;
 /// Most journeys.
 pub const JOURNEYS_MAX: usize = 10_000;
+/// Most routes of a journey with a lease: they are looked at when one begins.
+pub const LEASED_ROUTES_MAX: usize = 1_000;
+/// Longest lease, in seconds: a day.
+pub const LEASE_S_MAX: u64 = 24 * 60 * 60;
 /// Most names under `removed:`.
 pub const REMOVED_MAX: usize = 100_000;
 /// Most places where a journey looks for a key.

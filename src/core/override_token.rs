@@ -5,30 +5,17 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use crate::side::Side;
+use crate::signing;
+pub use crate::signing::SigningKey;
 
 /// Longest life of a token, in seconds.
 pub const LIFETIME_S_MAX: u64 = 15 * 60;
 /// How far clocks may differ, in seconds.
 pub const SKEW_S: u64 = 30;
-
-/// A key with the id that tokens name it by.
-#[derive(Clone)]
-pub struct SigningKey {
-    /// `[a-z0-9]{1,16}`.
-    pub id: String,
-    /// 32 random bytes.
-    pub secret: [u8; 32],
-}
-
-impl std::fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SigningKey").field("id", &self.id).finish_non_exhaustive()
-    }
-}
 
 /// Why a token was not believed; the request then goes where it would have gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,17 +63,9 @@ pub fn verify(keys: &[SigningKey], token: &str, host: &str, route: &str, now_s: 
 }
 
 fn mac(key: &SigningKey, host: &str, route: &str, side: Side, expires_s: u64) -> Hmac<Sha256> {
-    // A key shorter than the hash's block is padded with zeros (RFC 2104 §2); done here, because then nothing can fail.
-    let mut block = [0u8; 64];
-    if let Some(room) = block.first_chunk_mut::<32>() {
-        *room = key.secret;
-    }
-    let mut mac = Hmac::<Sha256>::new(&block.into());
-    for part in [host, "\n", route, "\n", side.as_str(), "\n"] {
-        mac.update(part.as_bytes());
-    }
-    mac.update(expires_s.to_string().as_bytes());
-    mac
+    let expires = expires_s.to_string();
+    let parts = [host, "\n", route, "\n", side.as_str(), "\n", &expires];
+    signing::mac(&key.secret, parts.map(str::as_bytes))
 }
 
 #[cfg(test)]

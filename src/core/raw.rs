@@ -48,6 +48,8 @@ pub(crate) struct RawJourney {
     pub(crate) name: Spanned<JourneyName>,
     pub(crate) sticky_on: Option<Vec<Spanned<KeySource>>>,
     pub(crate) salt: Option<Spanned<std::sync::Arc<str>>>,
+    pub(crate) lease: Option<Spanned<std::time::Duration>>,
+    pub(crate) together: Option<Spanned<bool>>,
 }
 
 /// `defaults:`.
@@ -151,6 +153,8 @@ fn journey<'a>(reader: &mut Reader<'a>, name: Spanned<JourneyName>, node: &'a No
             }
             Some(salt)
         }),
+        lease: reader.key(&fields, "lease", |reader, node| reader.duration(node, true)),
+        together: reader.key(&fields, "together", Reader::bool),
     })
 }
 

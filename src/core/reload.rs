@@ -182,6 +182,12 @@ pub fn judge_reload(
         if before.is_salt_written && !now.is_salt_written && before.salt != now.salt {
             keys.push("salt");
         }
+        if before.is_lease_written && !now.is_lease_written && before.lease != now.lease {
+            keys.push("lease");
+        }
+        if before.is_together && !now.is_together {
+            keys.push("together");
+        }
         if !keys.is_empty() {
             lost.push(Lost::Journey(name.clone(), keys));
         }
@@ -216,6 +222,12 @@ fn lost_keys((before, before_written): (&Route, Written), (now, now_written): (&
     }
     if is_gone(before_written.data, now_written.data) && before.data != now.data {
         keys.push("data");
+    }
+    if is_gone(before.form.is_some(), now.form.is_some()) {
+        keys.push("affinity");
+    }
+    if is_gone(before.idempotency.is_some(), now.idempotency.is_some()) {
+        keys.push("idempotency");
     }
     let (was, is) = (&before.conditions, &now.conditions);
     let shortened = [

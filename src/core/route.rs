@@ -2,6 +2,7 @@
 //!
 //! Built only by `table`; read by everything that decides.
 
+mod keep;
 mod upstream;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::name::{JourneyName, RouteName};
+pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 use crate::template::PathPattern;
 use crate::weight::Weight;
 
@@ -63,6 +65,13 @@ pub struct Route {
     pub compare: Option<Arc<ComparePolicy>>,
     /// Data decides the side, not the weight.
     pub locate: Option<Locate>,
+    /// Keeps users on the sides where their journey began; `None`: every request is dealt by its key. Default: 30 min where the
+    /// journey's `sticky_on` names more than one key, else none.
+    pub lease: Option<Arc<LeasePolicy>>,
+    /// The side that served a form gets what is sent back. Default: no.
+    pub form: Option<Arc<LeasePolicy>>,
+    /// A repeated key goes to the side that saw it first. Default: none.
+    pub idempotency: Option<IdempotencyPolicy>,
 }
 
 /// Where a caller's key is found.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::name::{NameError, RouteName};
+use crate::name::{JourneyName, NameError, RouteName};
 use crate::route::Route;
 pub use crate::runtime::note::{BY_BYTES_MAX, Note, NoteError, REASON_BYTES_MAX, utc};
 use crate::table::RoutingTable;
@@ -200,6 +200,19 @@ pub enum Refusal {
         "`{0}` is located by its data (`locate`), so its weight decides nothing; change `locate` in the file, or kill the route"
     )]
     Located(RouteName),
+    /// The routes of its journey would no longer have one weight.
+    #[error(
+        "the routes of the journey `{journey}` move together (`together: true`), and `{route}` at {weight} would leave the others \
+         behind; change the file's weights, or kill the route"
+    )]
+    Apart {
+        /// The route.
+        route: RouteName,
+        /// Its journey.
+        journey: JourneyName,
+        /// The weight asked for.
+        weight: Weight,
+    },
     /// There is nothing to lift.
     #[error("no kill of `{}` from the API or a signal is in force", .0.as_str())]
     NotKilled(KillScope),
@@ -338,6 +351,25 @@ impl RuntimeState {
             None => next.moves.remove(&route.name),
         };
         Ok((next, WeightChange { route: route.name.clone(), from, to, file_weight, before, after }))
+    }
+
+    /// Refuses a change that takes a route away from the others of a journey that moves together.
+    ///
+    /// The file's own weight is always allowed, for there they are equal, and so is one that another route of the journey has.
+    pub fn refuse_apart(&self, table: &RoutingTable, change: &WeightChange) -> Result<(), Refusal> {
+        let route = table.routes().iter().find(|route| route.name == change.route);
+        let name = route.and_then(|route| route.journey.as_ref());
+        let together = name.and_then(|name| table.journeys().get(name)).filter(|journey| journey.is_together);
+        let (Some(name), Some(journey)) = (name, together) else {
+            return Ok(());
+        };
+        let others = journey.routes.iter().filter_map(|index| table.routes().get(*index));
+        let mut others = others.filter(|other| other.name != change.route).peekable();
+        let is_alone = others.peek().is_none();
+        if is_alone || change.to == change.file_weight || others.any(|other| self.weight_of(other) == change.to) {
+            return Ok(());
+        }
+        Err(Refusal::Apart { route: change.route.clone(), journey: name.clone(), weight: change.to })
     }
 
     /// Puts a move in the place of another, as it was planned or stored.

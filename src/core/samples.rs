@@ -6,7 +6,7 @@ use crate::route::{
     Balance, Conditions, Data, Endpoint, FallbackPolicy, HeaderEdits, HostPattern, HostPolicy, Retry, Route, Scheme,
     StatusSet, Timeouts, Tls, Upstream,
 };
-use crate::table::{Revision, RoutingTable};
+use crate::table::{Journey, Revision, RoutingTable};
 use crate::template::{PathPattern, PathTemplate};
 use crate::weight::Weight;
 
@@ -62,6 +62,9 @@ pub(crate) fn route(name: &str, path: &str) -> Route {
         shadow: None,
         compare: None,
         locate: None,
+        lease: None,
+        form: None,
+        idempotency: None,
     }
 }
 
@@ -73,9 +76,28 @@ pub(crate) fn table(routes: Vec<Route>) -> Arc<RoutingTable> {
         upstreams: routes.iter().map(|route| (route.extracted.name.clone(), Arc::clone(&route.extracted))).collect(),
         legacy: upstream("monolith"),
         removed: std::collections::BTreeSet::new(),
-        journeys: std::collections::BTreeMap::new(),
+        journeys: journeys(&routes),
         written: vec![crate::table::Written::default(); routes.len()],
         matcher: crate::matching::Matcher::new(&routes).unwrap(),
         routes,
     })
+}
+
+/// Of what the routes say of themselves.
+fn journeys(routes: &[Arc<Route>]) -> std::collections::BTreeMap<crate::name::JourneyName, Journey> {
+    let mut journeys = std::collections::BTreeMap::new();
+    for (index, route) in routes.iter().enumerate() {
+        let Some(name) = &route.journey else { continue };
+        let journey = journeys.entry(name.clone()).or_insert_with(|| Journey {
+            salt: Arc::clone(&route.salt),
+            sticky_on: Arc::clone(&route.sticky_on),
+            lease: route.lease.as_ref().map(|lease| lease.life),
+            is_together: false,
+            routes: Vec::new(),
+            is_salt_written: false,
+            is_lease_written: false,
+        });
+        journey.routes.push(index);
+    }
+    journeys
 }

@@ -1,10 +1,12 @@
 //! What is in force: the table, and where people and rollouts have moved it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::name::RouteName;
+use crate::past::{Past, RoutePast};
 use crate::route::{KeySource, Route};
 use crate::runtime::{DroppedRaise, Kill, MoveKind, RuntimeState, utc};
 use crate::table::RoutingTable;
@@ -26,6 +28,8 @@ pub struct RouteState {
     pub weight: Weight,
     /// All traffic to legacy until lifted.
     pub killed: bool,
+    /// Weights of the last minutes, oldest first; kept for routes with `idempotency` only.
+    pub pasts: Option<Arc<[Past]>>,
 }
 
 impl Snapshot {
@@ -35,6 +39,7 @@ impl Snapshot {
         let state = |route: &Arc<Route>| RouteState {
             weight: runtime.weight_of(route),
             killed: runtime.kills_of(route).next().is_some(),
+            pasts: None,
         };
         let states = table.routes().iter().map(state).collect();
         (Snapshot { table, states, runtime: Arc::new(runtime) }, dropped)
@@ -48,6 +53,44 @@ impl Snapshot {
     /// Another runtime state over the same table.
     pub fn with_runtime(&self, runtime: &RuntimeState) -> Snapshot {
         Snapshot::new(Arc::clone(&self.table), runtime).0
+    }
+
+    /// Notes at which weights its routes with `idempotency` ran in `before`, which it follows at `now_s` (Unix seconds).
+    pub fn following(self: Arc<Self>, before: &Snapshot, now_s: u64) -> Arc<Snapshot> {
+        if self.remembering().next().is_none() {
+            return self;
+        }
+        let wanted: BTreeSet<&RouteName> = self.remembering().map(|(_, route)| &route.name).collect();
+        let known = before.table.routes().iter().enumerate().filter(|(_, route)| wanted.contains(&route.name));
+        let before: BTreeMap<RouteName, RoutePast> = known.filter_map(|(index, _)| before.past(index)).collect();
+        self.resuming(&before, now_s)
+    }
+
+    /// The same after a restart, with what was stored.
+    pub fn resuming(self: Arc<Self>, stored: &BTreeMap<RouteName, RoutePast>, now_s: u64) -> Arc<Snapshot> {
+        let mut states = self.states.clone();
+        for (index, route) in self.remembering() {
+            if let (Some(state), Some(before)) = (states.get_mut(index), stored.get(&route.name)) {
+                let pasts = before.followed_by(state.weight, now_s);
+                state.pasts = (!pasts.is_empty()).then(|| pasts.into());
+            }
+        }
+        if states == self.states { self } else { Arc::new(Snapshot { states, ..(*self).clone() }) }
+    }
+
+    /// What is to be stored of routes with `idempotency`.
+    pub fn pasts(&self) -> impl Iterator<Item = (RouteName, RoutePast)> {
+        self.remembering().filter_map(|(index, _)| self.past(index))
+    }
+
+    fn past(&self, index: usize) -> Option<(RouteName, RoutePast)> {
+        let (route, state) = (self.table.routes().get(index)?, self.states.get(index)?);
+        let pasts = state.pasts.as_deref().unwrap_or_default().to_vec();
+        Some((route.name.clone(), RoutePast { weight: state.weight, pasts }))
+    }
+
+    fn remembering(&self) -> impl Iterator<Item = (usize, &Arc<Route>)> {
+        self.table.routes().iter().enumerate().filter(|(_, route)| route.idempotency.is_some())
     }
 
     /// The table.
@@ -270,5 +313,48 @@ pub fn written(source: &KeySource) -> String {
     match source {
         KeySource::Header(name) => format!("header:{name}"),
         KeySource::Cookie(name) => format!("cookie:{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::past::DOUBT_S;
+    use crate::route::{IdempotencyPolicy, OnKill};
+    use crate::samples;
+
+    fn at(weight: &str, is_remembering: bool) -> Arc<Snapshot> {
+        let mut route = Route { weight: weight.parse().unwrap(), ..samples::route("pay", "/pay") };
+        let header = http::HeaderName::from_static("idempotency-key");
+        route.idempotency = is_remembering.then_some(IdempotencyPolicy { header, on_kill: OnKill::Refuse });
+        Arc::new(Snapshot::new(samples::table(vec![route]), &RuntimeState::default()).0)
+    }
+
+    fn lowest(snapshot: &Snapshot) -> Vec<String> {
+        snapshot.states[0].pasts.iter().flat_map(|pasts| pasts.iter()).map(|past| past.low.to_string()).collect()
+    }
+
+    #[test]
+    fn weights_of_before_are_carried_from_snapshot_to_snapshot_for_a_quarter_of_an_hour() {
+        let first = at("5%", true);
+        let second = at("10%", true).following(&first, 1_000);
+        let same = at("10%", true).following(&second, 1_010);
+        let third = at("0%", true).following(&same, 1_020);
+        assert_eq!((lowest(&second), lowest(&same)), (vec!["5%".to_owned()], vec!["5%".to_owned()]));
+        assert_eq!(lowest(&third), ["5%", "10%"]);
+        assert_eq!(lowest(&at("0%", true).following(&third, 1_000 + DOUBT_S)), ["10%"]);
+        // A route that begins to remember remembers what it was a moment ago; any other pays nothing.
+        assert_eq!(lowest(&at("7%", true).following(&at("6%", false), 1_000)), ["6%"]);
+        let plain = at("7%", false);
+        assert!(Arc::ptr_eq(&Arc::clone(&plain).following(&third, 1_030), &plain));
+    }
+
+    #[test]
+    fn after_a_restart_what_was_stored_counts() {
+        let stored: BTreeMap<RouteName, RoutePast> =
+            at("10%", true).following(&at("5%", true), 1_000).pasts().collect();
+        assert_eq!(lowest(&at("10%", true).resuming(&stored, 1_100)), ["5%"]);
+        assert_eq!(lowest(&at("20%", true).resuming(&stored, 1_100)), ["5%", "10%"]);
+        assert!(lowest(&at("20%", true).resuming(&BTreeMap::new(), 1_100)).is_empty());
     }
 }

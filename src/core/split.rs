@@ -41,6 +41,11 @@ impl Bucket {
         Bucket(u16::try_from(hash % u64::from(BUCKETS)).unwrap_or_default())
     }
 
+    /// As it was told by [`Bucket::number`]; `None` from 10,000 on.
+    pub const fn from_number(number: u16) -> Option<Bucket> {
+        if number < BUCKETS { Some(Bucket(number)) } else { None }
+    }
+
     /// 0..=9999.
     pub const fn number(self) -> u16 {
         self.0

@@ -1,12 +1,14 @@
 //! The routing table: everything `routes.yaml` says, once it is known to be right.
 
 mod build;
+mod journeys;
 mod upstreams;
 mod warnings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::facts::RequestFacts;
 use crate::fault::Fault;
@@ -62,8 +64,16 @@ pub struct Journey {
     pub salt: Arc<str>,
     /// Where the key is looked for.
     pub sticky_on: Arc<[KeySource]>,
+    /// How long a user stays where the journey began; `None`: no lease.
+    pub lease: Option<Duration>,
+    /// Whether its routes must have one weight.
+    pub is_together: bool,
+    /// Indexes of its routes.
+    pub routes: Vec<usize>,
     /// Whether `salt` was written.
     pub(crate) is_salt_written: bool,
+    /// Whether `lease` was written.
+    pub(crate) is_lease_written: bool,
 }
 
 /// Keys of a route whose absence moves users, and whether they were written.

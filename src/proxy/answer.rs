@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use strangler_core::door::Refusal;
+use strangler_core::idempotency;
 use strangler_core::observation::Failure;
 
 use crate::proxy::body::ClientBody;
@@ -38,6 +39,23 @@ pub(crate) fn failed(failure: Failure) -> Response<ClientBody> {
     if status == 503 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    response
+}
+
+/// A write with an idempotency key that no side may be given now.
+pub(crate) fn not_again(refusal: idempotency::Refusal) -> Response<ClientBody> {
+    let (status, retry_after_s, detail) = match refusal {
+        idempotency::Refusal::Killed => {
+            (503, idempotency::KILL_RETRY_S, "The service that has seen this key before is switched off for now.")
+        }
+        idempotency::Refusal::InDoubt { retry_after_s } => (
+            409,
+            retry_after_s,
+            "Another service answers this since a short while, and the one before may have seen this key.",
+        ),
+    };
+    let mut response = problem(status, refusal.as_str(), detail);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
     response
 }
 

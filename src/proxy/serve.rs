@@ -25,6 +25,8 @@ use crate::proxy::copies::CopyPlan;
 use crate::proxy::finish::{Finish, Logged, Place};
 use crate::proxy::forward::{Forwarded, Forwarder, NoAnswer, Outgoing, target_of};
 use crate::proxy::headers::{self, Peer};
+use crate::proxy::lease::{self, Keeping};
+use crate::proxy::pins::Pinning;
 use crate::proxy::tee::Tee;
 use crate::proxy::upload::{ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
 use crate::proxy::{Worker, answer};
@@ -43,6 +45,15 @@ struct Decided {
     is_split: bool,
     /// Keyed hash of the caller's key.
     caller: Option<u64>,
+    /// On routes that remember something of a request.
+    keeping: Option<Box<Keeping>>,
+}
+
+impl Decided {
+    /// The idempotency key of the request, where one counts.
+    fn take_pin(&mut self) -> Option<Box<Pinning>> {
+        self.keeping.as_mut()?.pin.as_mut().ok()?.take()
+    }
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer, too.
@@ -73,7 +84,7 @@ pub(crate) async fn respond(
         proxy.metrics.count_rejected("overloaded");
         return own_answer(finish, answer::overloaded());
     }
-    let decided = decide_on(&worker, &published.snapshot, &parts, &admitted);
+    let mut decided = decide_on(&worker, &published.snapshot, &parts, &admitted);
     let runtime = decided.route.as_ref().and_then(|_| published.attached.routes.get(decided.index));
     let runtime = Arc::clone(runtime.unwrap_or(&published.attached.fall_through));
     drop(published);
@@ -99,6 +110,9 @@ pub(crate) async fn respond(
     if !is_given {
         parts.headers.insert(header::HOST, authority.clone());
     }
+    if let Some(keeping) = &mut decided.keeping {
+        keeping.note_scheme(&parts.headers);
+    }
     if finish.is_logged() {
         finish.log(Logged {
             method: parts.method.clone(),
@@ -117,6 +131,10 @@ pub(crate) async fn respond(
         headers::edit(&mut parts.headers, &route.request_headers);
     }
     finish.place(Place { route: Arc::clone(&runtime), decision: decided.decision.clone() });
+    if let Some(refusal) = decided.keeping.as_ref().and_then(|keeping| keeping.pin.as_ref().err()) {
+        proxy.metrics.count_rejected(refusal.as_str());
+        return own_answer(finish, answer::not_again(*refusal));
+    }
 
     let deadline = decided.route.as_ref().and_then(|route| route.deadline).map(|deadline| begun + deadline);
     let taken = if body.is_end_stream() {
@@ -135,15 +153,25 @@ pub(crate) async fn respond(
     };
     let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body));
     let is_evidence = decided.decision.reason != Reason::Forced;
+    let mut pin = decided.take_pin();
+    if let Some(pin) = &mut pin {
+        pin.sending();
+    }
     let forwarder = Forwarder { proxy, runtime: &runtime, route: decided.route.as_ref(), deadline, is_evidence };
     let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
     match Box::pin(forwarder.forward(decided.decision.side, outgoing)).await {
         Ok(forwarded) => {
+            if let Some(pin) = &mut pin {
+                pin.answered(forwarded.side);
+            }
             let response = answered(&worker, finish, &decided, forwarded, tee, deadline);
             if version == Version::HTTP_10 { Box::pin(whole(response)).await } else { response }
         }
         Err(no_answer) => {
+            if let Some(pin) = &mut pin {
+                pin.unanswered(no_answer.side, no_answer.failure);
+            }
             if let Some(error) = fault.as_ref().and_then(|fault| fault.read()) {
                 return upload_failed(&worker, finish, error);
             }
@@ -158,15 +186,27 @@ fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted:
     let Some((index, route)) =
         snapshot.table().find(&facts).and_then(|index| Some((index, snapshot.table().routes().get(index)?)))
     else {
-        return Decided { route: None, index: 0, decision: Decision::FALL_THROUGH, is_split: false, caller: None };
+        return Decided {
+            route: None,
+            index: 0,
+            decision: Decision::FALL_THROUGH,
+            is_split: false,
+            caller: None,
+            keeping: None,
+        };
     };
     let forced = forced_side(worker, route, &facts);
-    let decision = decide(snapshot, index, route, &facts, forced, chance::caller_id);
+    let mut decision = decide(snapshot, index, route, &facts, forced, chance::caller_id);
+    let mut keeping = Keeping::of(route, &facts);
+    let mut route = Arc::clone(route);
+    if let Some(keeping) = &mut keeping {
+        route = lease::decide_by(&worker.proxy, snapshot, (index, &route), &facts, keeping, &mut decision);
+    }
     let is_split = snapshot.state(index).is_some_and(|state| state.weight.is_split() && !state.killed);
     // Only a copy takes it along.
-    let key = route.shadow.as_ref().and_then(|_| caller_key(route, &facts));
+    let key = route.shadow.as_ref().and_then(|_| caller_key(&route, &facts));
     let caller = key.map(|(key, _)| xxh3_64_with_seed(key, worker.proxy.settings.caller_seed));
-    Decided { route: Some(Arc::clone(route)), index, decision, is_split, caller }
+    Decided { route: Some(route), index, decision, is_split, caller, keeping }
 }
 
 fn facts_of<'a>(parts: &'a Parts, admitted: &'a Admitted<'_>) -> RequestFacts<'a> {
@@ -269,6 +309,9 @@ fn answered(
     }
     if let Some(id) = &decided.decision.cookie {
         headers::set_cookie(&mut parts.headers, id, false);
+    }
+    if let (Some(keeping), Some(route)) = (&decided.keeping, &decided.route) {
+        lease::set_cookies(&worker.proxy, route, &decided.decision, keeping, side, &mut parts.headers);
     }
     if let Some(route) = &decided.route {
         headers::edit(&mut parts.headers, &route.response_headers);

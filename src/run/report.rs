@@ -1,10 +1,12 @@
 //! What is shown of the process: gauges that follow what is in force, and numbers for the admin plane.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use strangler_core::fault::Fault;
+use strangler_core::name::RouteName;
+use strangler_core::past::RoutePast;
 use strangler_core::reload::ConfigStatus;
 use strangler_core::snapshot::{Snapshot, Stage};
 
@@ -12,7 +14,7 @@ use crate::admin::{ReadNumbers, RenderMetrics, RouteNumbers};
 use crate::live::Live;
 use crate::proxy::Proxy;
 use crate::proxy::attached::Attached;
-use crate::store::Store;
+use crate::store::{Change, Store};
 use crate::telemetry::metrics::Metrics;
 
 const EVERY: Duration = Duration::from_millis(500);
@@ -40,6 +42,7 @@ pub(super) async fn keep_shown(live: Arc<Live<Attached>>, metrics: Arc<Metrics>,
         let snapshot = Arc::clone(&live.load().snapshot);
         if !shown.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, &snapshot)) {
             show_routes(&metrics, shown.as_deref(), &snapshot);
+            keep_pasts(&store, shown.as_deref(), &snapshot);
             shown = Some(snapshot);
         }
         show_upstreams(&live, &metrics);
@@ -60,6 +63,21 @@ fn show_routes(metrics: &Metrics, before: Option<&Snapshot>, now: &Snapshot) {
             let stage = Stage::of(route, state.weight).as_str();
             metrics.show_route(route.name.as_str(), state.weight.ratio(), state.killed, stage);
         }
+    }
+}
+
+/// Puts on record at which weights routes that remember keys have run. Lost half a second before a kill, it is told at the next
+/// start by the weight that was stored last.
+fn keep_pasts(store: &Store, before: Option<&Snapshot>, now: &Snapshot) {
+    let known: BTreeMap<RouteName, RoutePast> = before.into_iter().flat_map(Snapshot::pasts).collect();
+    let current: BTreeMap<RouteName, RoutePast> = now.pasts().collect();
+    let gone =
+        known.keys().filter(|route| !current.contains_key(*route)).map(|route| Change::Past(route.clone(), None));
+    let changed = current.iter().filter(|(route, past)| known.get(*route) != Some(*past));
+    let changed = changed.map(|(route, past)| Change::Past(route.clone(), Some(past.clone())));
+    let changes: Vec<Change> = gone.chain(changed).collect();
+    if !changes.is_empty() && !store.save_soon(changes, Vec::new()) {
+        tracing::warn!("the weights of before could not be put on record");
     }
 }
 

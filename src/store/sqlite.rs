@@ -1,5 +1,6 @@
 //! The tables and the statements: everything that knows it is SQLite.
 
+mod pins;
 mod rows;
 
 use std::fs;
@@ -11,13 +12,15 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 use strangler_core::name::RouteName;
+use strangler_core::past::RoutePast;
 use strangler_core::runtime::{Kill, Move};
 
 use crate::store::sqlite::rows::{audit_of, divergence_of, insert, insert_divergences, kill_of, move_of, signed};
-use crate::store::{AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredDivergence, now_unix_ms};
+use crate::store::{AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredDivergence, StoredPin, now_unix_ms};
 
 /// One entry per version; `user_version` says how many a file has seen. Never edit one that has shipped: add another.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE moves (
         route TEXT PRIMARY KEY, weight INTEGER NOT NULL, file_weight INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -39,7 +42,12 @@ const MIGRATIONS: [&str; 1] = ["
     CREATE INDEX divergences_of_route ON divergences (route, at_unix_ms);
     CREATE INDEX divergences_by_age ON divergences (at_unix_ms);
     CREATE INDEX divergences_by_expiry ON divergences (expires_unix_ms);
-"];
+",
+    "
+    CREATE TABLE pasts (route TEXT PRIMARY KEY, weight INTEGER NOT NULL, pasts TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE pins (seen_s INTEGER NOT NULL, key BLOB NOT NULL, side TEXT NOT NULL, PRIMARY KEY (seen_s, key)) WITHOUT ROWID;
+",
+];
 
 const KNOWN: usize = MIGRATIONS.len();
 /// Moved-aside corrupt files that are kept, for whoever wants to look.
@@ -94,8 +102,13 @@ impl DatabaseError {
     }
 }
 
-/// Moves and kills as they are stored.
-type State = (Vec<(RouteName, Move)>, Vec<Kill>);
+/// Moves, kills and weights of before, as they are stored.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) moves: Vec<(RouteName, Move)>,
+    pub(super) kills: Vec<Kill>,
+    pub(super) pasts: Vec<(RouteName, RoutePast)>,
+}
 type Result<T> = std::result::Result<T, DatabaseError>;
 
 fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> DatabaseError {
@@ -117,6 +130,23 @@ pub(super) struct Opened {
     pub(super) is_known: bool,
     pub(super) moves: Vec<(RouteName, Move)>,
     pub(super) kills: Vec<Kill>,
+    pub(super) pasts: Vec<(RouteName, RoutePast)>,
+}
+
+impl Opened {
+    fn new(database: Option<Database>, lost: Option<String>, is_known: bool, state: State) -> Opened {
+        let State { moves, kills, pasts } = state;
+        Opened { database, why: None, lost, is_known, moves, kills, pasts }
+    }
+
+    /// The keys of the last day, oldest first; none where they cannot be read.
+    pub(super) async fn pins(&mut self, pins_max: u64) -> Vec<StoredPin> {
+        let Some(database) = &mut self.database else { return Vec::new() };
+        database.pins(pins_max).await.unwrap_or_else(|error| {
+            tracing::error!(error = error.chain(), "the idempotency keys of before cannot be read");
+            Vec::new()
+        })
+    }
 }
 
 /// Opens the file, or moves a corrupt one aside and begins anew, or reads what can only be read, or begins in memory.
@@ -139,10 +169,10 @@ pub(super) async fn open(state_dir: &Path, path: &Path) -> Opened {
     };
     let why = format!("{}: {}", path.display(), error.chain());
     let mut opened = match read_only(path).await {
-        Ok((moves, kills)) => Opened { database: None, why: None, lost, is_known: true, moves, kills },
+        Ok(state) => Opened::new(None, lost, true, state),
         Err(unreadable) => {
             let lost = lost.or_else(|| existed.then(|| unreadable.chain()));
-            Opened { database: None, why: None, lost, is_known: false, moves: Vec::new(), kills: Vec::new() }
+            Opened::new(None, lost, false, State::default())
         }
     };
     opened.database = Database::in_memory().await.ok();
@@ -153,14 +183,14 @@ pub(super) async fn open(state_dir: &Path, path: &Path) -> Opened {
 async fn open_file(state_dir: &Path, path: &Path) -> Result<Opened> {
     make_private(state_dir, path)?;
     let mut database = Database::file(path).await?;
-    let (moves, kills) = database.load().await?;
+    let state = database.load().await?;
     // A disk that is full shows at the first write; what could be read is still good, and so is the connection once there is room.
     let why = database.touch().await.err();
     if let Some(error) = why.as_ref().filter(|error| error.is_corrupt()) {
         return Err(DatabaseError::Io { doing: "write to it", source: io::Error::other(error.chain()) });
     }
     let why = why.map(|error| format!("{}: {}", path.display(), error.chain()));
-    Ok(Opened { database: Some(database), why, lost: None, is_known: true, moves, kills })
+    Ok(Opened { why, ..Opened::new(Some(database), None, true, state) })
 }
 
 /// Only the owner may read what is stored: the directory is made 0700, the file 0600 before SQLite sees it (its `-wal` follows suit).
@@ -306,7 +336,11 @@ impl Database {
             .map_err(sql_error("read the kills"))?;
         let moves: Option<Vec<_>> = moves.iter().map(move_of).collect();
         let kills: Option<Vec<_>> = kills.iter().map(kill_of).collect();
-        Ok((moves.ok_or(DatabaseError::BadRow("moves"))?, kills.ok_or(DatabaseError::BadRow("kills"))?))
+        Ok(State {
+            moves: moves.ok_or(DatabaseError::BadRow("moves"))?,
+            kills: kills.ok_or(DatabaseError::BadRow("kills"))?,
+            pasts: self.pasts().await?,
+        })
     }
 
     /// Changes and audit entries in one transaction.
@@ -341,7 +375,10 @@ impl Database {
     pub(super) async fn save_all(&mut self, changes: &[Change], audit: &[AuditEntry]) -> Result<()> {
         const DOING: &str = "save all changes anew";
         self.begin(DOING).await?;
-        let done = match sqlx::raw_sql("DELETE FROM moves; DELETE FROM kills;").execute(&mut self.connection).await {
+        let done = match sqlx::raw_sql("DELETE FROM moves; DELETE FROM kills; DELETE FROM pasts;")
+            .execute(&mut self.connection)
+            .await
+        {
             Ok(_) => insert(&mut self.connection, changes, audit).await,
             Err(error) => Err(error),
         };

@@ -268,3 +268,52 @@ async fn a_store_that_stands_still_drops_divergences_instead_of_waiting() {
     assert_eq!(store.divergences_dropped(), 3);
     store.close().await;
 }
+
+#[tokio::test]
+async fn pins_and_the_weights_of_before_outlive_a_restart_up_to_a_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounded = StoreLimits { pins_max: 100, ..limits() };
+    let (store, loaded) = Store::open(dir.path(), bounded).await;
+    assert!(loaded.pins.is_empty() && loaded.pasts.is_empty());
+    let now_s = now_unix_ms() / 1_000;
+    let pin = |number: u64, side, ago_s| {
+        let mut key = [0u8; 16];
+        key[..8].copy_from_slice(&number.to_be_bytes());
+        StoredPin { key, side, seen_s: now_s - ago_s }
+    };
+    for number in 0..300 {
+        assert!(store.record_pin(pin(number, Some(Side::Extracted), 300 - number)));
+    }
+    store.record_pin(pin(299, Some(Side::Legacy), 300 - 299));
+    store.record_pin(pin(298, None, 300 - 298));
+    store.record_pin(pin(1_000, Some(Side::Legacy), strangler_core::idempotency::PIN_LIFE_S));
+    let past = RoutePast { weight: "5%".parse().unwrap(), pasts: Vec::new() };
+    let past = RoutePast { pasts: past.followed_by("10%".parse().unwrap(), now_s), weight: "10%".parse().unwrap() };
+    store.save(vec![Change::Past(name("pay"), Some(past.clone()))], vec![]).await.unwrap();
+    store.close().await;
+
+    let (store, loaded) = Store::open(dir.path(), bounded).await;
+
+    assert_eq!(loaded.pasts.get(&name("pay")), Some(&past));
+    assert!((98..=100).contains(&loaded.pins.len()), "the newest of them, not {}", loaded.pins.len());
+    assert_eq!(loaded.pins.last(), Some(&pin(299, Some(Side::Legacy), 1)));
+    assert!(loaded.pins.is_sorted_by_key(|pin| pin.seen_s));
+    assert!(!loaded.pins.iter().any(|one| one.key == pin(298, None, 2).key), "forgotten");
+    store.save(vec![Change::Past(name("pay"), None)], vec![]).await.unwrap();
+    store.close().await;
+    assert!(Store::open(dir.path(), bounded).await.1.pasts.is_empty());
+}
+
+#[tokio::test]
+async fn pins_that_cannot_be_written_are_counted_and_nobody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("state"), "not a directory").unwrap();
+    let (store, _) = Store::open(&dir.path().join("state"), limits()).await;
+    store.record_pin(StoredPin { key: [1; 16], side: Some(Side::Legacy), seen_s: 1 });
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while store.pins_unsaved() == 0 {
+        assert!(std::time::Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    store.close().await;
+}

@@ -6,19 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use strangler_core::name::RouteName;
+use strangler_core::past::RoutePast;
 use strangler_core::runtime::{Kill, KillScope, KillSource, Move};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::store::sqlite::{Database, DatabaseError, Opened, move_aside};
 use crate::store::{
-    AuditEntry, Change, Counters, Keep, Listing, StoreError, StoreHealth, StoreLimits, StoredDivergence, now_unix_ms,
+    AuditEntry, Change, Counters, Keep, Listing, StoreError, StoreHealth, StoreLimits, StoredDivergence, StoredPin,
+    now_unix_ms,
 };
 
 /// Audit entries that wait for a file that failed; older ones go first.
 const PENDING_AUDIT_MAX: usize = 10_000;
 /// Divergences written in one transaction.
 const BATCH_MAX: usize = 256;
+/// Pins written in one transaction.
+const PIN_BATCH_MAX: usize = 1_024;
 /// Bytes of divergences kept where there is no file.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 
@@ -60,6 +64,7 @@ pub(super) struct Writer {
     /// What should be on record.
     moves: BTreeMap<RouteName, Move>,
     kills: BTreeMap<(KillScope, KillSource), Kill>,
+    pasts: BTreeMap<RouteName, RoutePast>,
     /// What could not be written yet.
     pending_audit: VecDeque<AuditEntry>,
     /// Upper bound of the bytes of stored divergences; made exact by a sweep.
@@ -95,12 +100,18 @@ impl Writer {
             counters,
             moves: opened.moves.into_iter().collect(),
             kills: opened.kills.into_iter().map(|kill| ((kill.scope.clone(), kill.source), kill)).collect(),
+            pasts: opened.pasts.into_iter().collect(),
             pending_audit,
             divergence_bytes: 0,
         }
     }
 
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut records: mpsc::Receiver<Record>) {
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut records: mpsc::Receiver<Record>,
+        mut pins: mpsc::Receiver<StoredPin>,
+    ) {
         self.begin().await;
         let every = |period| {
             let mut ticks = interval_at(Instant::now() + period, period);
@@ -109,22 +120,28 @@ impl Writer {
         };
         let (mut probe, mut sweep) = (every(self.limits.probe_every), every(self.limits.sweep_every));
         let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut pin_batch = Vec::new();
         loop {
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
                     Some(Command::Close { reply }) => {
-                        self.drain(&mut commands, &mut records).await;
+                        self.drain(&mut commands, &mut records, &mut pins).await;
                         self.close().await;
                         let _ = reply.send(());
                         return;
                     }
                     Some(command) => self.obey(command).await,
                     None => {
-                        self.drain(&mut commands, &mut records).await;
+                        self.drain(&mut commands, &mut records, &mut pins).await;
                         return self.close().await;
                     }
                 },
+                count = pins.recv_many(&mut pin_batch, PIN_BATCH_MAX), if !pins.is_closed() || !pins.is_empty() => {
+                    if count > 0 {
+                        self.write_pins(&mut pin_batch).await;
+                    }
+                }
                 _ = probe.tick() => self.probe().await,
                 _ = sweep.tick() => self.sweep().await,
                 count = records.recv_many(&mut batch, BATCH_MAX), if !records.is_closed() || !records.is_empty() => {
@@ -152,9 +169,19 @@ impl Writer {
         self.sweep().await;
     }
 
-    async fn drain(&mut self, commands: &mut mpsc::Receiver<Command>, records: &mut mpsc::Receiver<Record>) {
+    async fn drain(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        records: &mut mpsc::Receiver<Record>,
+        pins: &mut mpsc::Receiver<StoredPin>,
+    ) {
         commands.close();
         records.close();
+        pins.close();
+        let mut pin_batch = Vec::new();
+        while pins.recv_many(&mut pin_batch, PIN_BATCH_MAX).await > 0 {
+            self.write_pins(&mut pin_batch).await;
+        }
         while let Some(command) = commands.recv().await {
             self.obey(command).await;
         }
@@ -223,6 +250,8 @@ impl Writer {
                 Change::Move(route, None) => drop(self.moves.remove(&route)),
                 Change::Kill(scope, source, Some(kill)) => drop(self.kills.insert((scope, source), kill)),
                 Change::Kill(scope, source, None) => drop(self.kills.remove(&(scope, source))),
+                Change::Past(route, Some(past)) => drop(self.pasts.insert(route, past)),
+                Change::Past(route, None) => drop(self.pasts.remove(&route)),
             }
         }
     }
@@ -278,6 +307,27 @@ impl Writer {
         }
     }
 
+    /// What cannot be written is in force all the same, until the process ends.
+    async fn write_pins(&mut self, batch: &mut Vec<StoredPin>) {
+        let is_healthy = self.health.borrow().healthy;
+        let result = match self.database.as_mut() {
+            Some(database) if is_healthy => database.save_pins(batch).await,
+            _ => {
+                self.count_unsaved(batch.len());
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            self.count_unsaved(batch.len());
+            self.fail(&error);
+        }
+        batch.clear();
+    }
+
+    fn count_unsaved(&self, pins: usize) {
+        self.counters.pins_unsaved.fetch_add(pins as u64, Ordering::Relaxed);
+    }
+
     fn divergence_bytes_max(&self) -> u64 {
         if self.is_file {
             self.limits.divergence_bytes_max
@@ -295,7 +345,12 @@ impl Writer {
             return;
         };
         match database.sweep(self.limits.divergences_per_route_max, bytes_kept, self.limits.audit_rows_max).await {
-            Ok(bytes) => self.divergence_bytes = bytes,
+            Ok(bytes) => {
+                self.divergence_bytes = bytes;
+                if let Err(error) = database.sweep_pins(self.limits.pins_max).await {
+                    self.fail(&error);
+                }
+            }
             Err(error) => self.fail(&error),
         }
     }
@@ -366,7 +421,8 @@ impl Writer {
     fn all_changes(&self) -> Vec<Change> {
         let moves = self.moves.iter().map(|(route, moved)| Change::Move(route.clone(), Some(moved.clone())));
         let kills = self.kills.values().map(|kill| Change::Kill(kill.scope.clone(), kill.source, Some(kill.clone())));
-        moves.chain(kills).collect()
+        let pasts = self.pasts.iter().map(|(route, past)| Change::Past(route.clone(), Some(past.clone())));
+        moves.chain(kills).chain(pasts).collect()
     }
 
     fn remember(&mut self, audit: Vec<AuditEntry>) {

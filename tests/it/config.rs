@@ -207,7 +207,7 @@ fn configurations() -> impl Strategy<Value = serde_json::Value> {
                 "monolith": {"endpoints": ["http://127.0.0.1:8000", "http://[::1]:8000"], "timeouts": {"idle": "0s"}},
                 "pricing": {"endpoints": ["http://pricing"], "host": "upstream", "retry": {"times": 0, "when": [], "budget": "20%"}},
             },
-            "journeys": {"walk": {"sticky_on": ["header:x-user-id", "cookie:SID"], "salt": "1.10"}},
+            "journeys": {"walk": {"sticky_on": ["header:x-user-id", "cookie:SID"], "salt": "1.10", "lease": "45m"}},
             "defaults": {"shadow": {"max_rps": 5}, "compare": {}, "fallback": {}},
             "removed": ["gone"],
             "routes": routes,

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod affinity;
 mod assignment;
 mod config;
 mod fallback;
 mod faults;
 mod forwarding;
+mod idempotency;
+mod lease;
 mod reload;
 mod shadow;
 mod support;

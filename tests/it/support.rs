@@ -1,6 +1,7 @@
 //! What tests are made of.
 
 pub(crate) mod backend;
+pub(crate) mod browser;
 pub(crate) mod invalid_routes;
 pub(crate) mod load;
 pub(crate) mod proxy;

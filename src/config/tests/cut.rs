@@ -52,6 +52,8 @@ routes:
     match: "GET /last/{*rest}"
     extracted: http://127.0.0.1:8104
     weight: 25%
+    affinity: {form: true}
+    idempotency: {header: x-key, on_kill: reexecute}
 journeys:
   other: {}
   checkout:
@@ -59,6 +61,8 @@ journeys:
       - header:x-user-id
       - cookie:SHOPSID
     salt: checkout-2026
+    lease: 45m
+    together: true
 "#;
 
 fn table(text: &str) -> Arc<RoutingTable> {
@@ -85,6 +89,7 @@ fn assert_nobody_moved(old: &RoutingTable, new: &RoutingTable, how: &str) {
             (
                 (route.weight, route.journey.clone(), route.salt.clone(), route.sticky_on.clone(), route.data),
                 (route.locate.clone(), route.extracted.endpoints.clone()),
+                (route.lease.clone(), route.form.clone(), route.idempotency.clone()),
             )
         };
         assert_eq!(deciding(route), deciding(still), "{how}");
@@ -150,6 +155,10 @@ fn what_somebody_means_is_taken() {
     assert!(taken(&RICH.replace("weight: 5%\n    journey: checkout", "weight: 0%"), false));
     assert!(!taken(&RICH.replace("    journey: checkout\n", ""), false));
     assert!(!taken(&RICH.replace("    salt: checkout-2026\n", ""), false));
+    for line in ["    lease: 45m\n", "    together: true\n", "    affinity: {form: true}\n"] {
+        assert!(!taken(&RICH.replace(line, ""), false), "{line}");
+    }
+    assert!(!taken(&RICH.replace("    idempotency: {header: x-key, on_kill: reexecute}\n", ""), false));
     // An edit is an edit.
     assert!(taken(&RICH.replace("salt: checkout-2026", "salt: checkout-2027"), false));
     assert!(taken(&RICH.replace("weight: 25%", "weight: 30%"), false));

@@ -100,3 +100,43 @@ fn a_question_that_makes_no_sense_is_refused() {
     assert!(matches!(parse("GET", "/", &["nonsense"]), Err(AskError::Header(_))));
     assert_eq!(parse("GET", "/", &["a: b"; 101]), Err(AskError::TooManyHeaders));
 }
+
+#[test]
+fn what_keeps_a_user_on_a_side_is_said() {
+    use crate::lease::{Lease, set_cookie};
+    use crate::route::{IdempotencyPolicy, LeasePolicy, OnKill};
+    use crate::signing::SigningKey;
+
+    let mut cart = route("cart", "/cart", "50%");
+    cart.sticky_on = Arc::from([KeySource::Header(HeaderName::from_static("x-user-id"))]);
+    let life = std::time::Duration::from_mins(30);
+    let policy = Arc::new(LeasePolicy::journey(&"checkout".parse().unwrap(), "s", life));
+    cart.lease = Some(Arc::clone(&policy));
+    let header = HeaderName::from_static("idempotency-key");
+    cart.idempotency = Some(IdempotencyPolicy { header, on_kill: OnKill::Refuse });
+    let snapshot = Snapshot::new(table(vec![cart]), &RuntimeState::default()).0;
+    let keys = [SigningKey { id: "k1".to_owned(), secret: [1; 32] }];
+    let signing = Signing { keys: &keys, now_s: 1_763_700_000 };
+    // The key's own bucket is extracted's; the journey began on legacy.
+    let lease = Lease::of_side(Side::Legacy, crate::split::Bucket::from_number(7_000).unwrap(), signing.now_s - 60);
+    let cookie = set_cookie(&policy, &lease, signing).unwrap();
+    let line = format!("cookie: {}", cookie.split(';').next().unwrap());
+    let ask = |lines: &[&str], signing| {
+        explain_with(&snapshot, &Asked::parse("GET", "/cart", lines.iter().copied()).unwrap().facts(), signing)
+    };
+    let user = "x-user-id: 42";
+
+    let kept = ask(&[user, &line], signing);
+    assert_eq!((kept.side, kept.reason, kept.bucket), ("legacy", "leased", Some(7_000)));
+    assert_eq!(kept.because, "its lease keeps it there (bucket 7000, 50%)");
+    let said = kept.kept.unwrap();
+    assert!(said.starts_with("where its journey began by cookie:strangler_lease_checkout, from 2025-11-21T"), "{said}");
+    assert!(said.ends_with("; where the same value of header:idempotency-key was seen first"), "{said}");
+
+    let forged = ask(&[user, &line.replace(".a.", ".o.")], signing);
+    assert_eq!(forged.reason, "weight");
+    assert!(forged.kept.unwrap().contains("which is not believed: "));
+    let unknown = ask(&[user, &line], Signing { keys: &[], now_s: 0 });
+    assert!(unknown.kept.unwrap().contains("which only a running proxy can verify"));
+    assert!(ask(&[user], signing).kept.unwrap().contains("which the request does not have"));
+}

@@ -9,8 +9,8 @@ use crate::raw::leaf::{COUNT_MAX, TIMES_MAX};
 pub(in crate::raw) use compare::COMPARE;
 pub(in crate::raw) use compare::{COMPARE_BODY, COMPARE_HEADERS, COMPARE_JSON, COMPARE_KEEP, COMPARE_RULE};
 pub(in crate::raw) use route::{
-    BREAKER, CONDITION, EXTRACTED, FALLBACK, HEADER_EDITS, LOCATE, LOCATE_RULE, MATCH, OVERRIDE, PATH_REGEX, ROUTE,
-    SHADOW, SUCCESS,
+    AFFINITY, BREAKER, CONDITION, EXTRACTED, FALLBACK, HEADER_EDITS, IDEMPOTENCY, LOCATE, LOCATE_RULE, MATCH, OVERRIDE,
+    PATH_REGEX, ROUTE, SHADOW, SUCCESS,
 };
 pub(in crate::raw) use upstream::{HEALTH_CHECK, OUTLIER_DETECTION, RETRY, TIMEOUTS, TLS, UPSTREAM};
 
@@ -187,8 +187,14 @@ pub(in crate::raw) static JOURNEY: Block = Block {
             "the journey's name",
             "What is hashed before the key; another salt deals the users anew.",
         ),
-        Key::not_yet("lease", "How long a user stays on the side that began the journey."),
-        Key::not_yet("together", "Refuses unequal weights among the journey's routes."),
+        Key::optional(
+            "lease",
+            Shape::Duration,
+            "",
+            "How long a user stays on the sides that began the journey, whoever logs in and whatever is promoted; `0s`: not at \
+             all. Default: `30m` where `sticky_on` names more than one key, else `0s`.",
+        ),
+        Key::optional("together", Shape::Bool, "false", "Refuses unequal weights among the journey's routes."),
     ],
 };
 

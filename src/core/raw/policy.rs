@@ -11,8 +11,8 @@ use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
 use crate::raw::walk::{Reader, Spanned};
 use crate::route::{
-    BreakerPolicy, FallbackPolicy, HeaderEdits, Locate, LocateRule, PointerSegment, ShadowPolicy, StatusSet,
-    UnsafeFallback,
+    BreakerPolicy, FallbackPolicy, HeaderEdits, IdempotencyPolicy, Locate, LocateRule, OnKill, PointerSegment,
+    ShadowPolicy, StatusSet, UnsafeFallback,
 };
 use crate::side::Side;
 use crate::tree::{Kind, Node, Span};
@@ -290,6 +290,31 @@ pub(in crate::raw) fn override_header<'a>(reader: &mut Reader<'a>, node: &'a Nod
         return None;
     }
     Some(name.value)
+}
+
+/// Whether forms keep their side.
+pub(in crate::raw) fn affinity<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Spanned<bool>> {
+    let fields = reader.fields(node, &keys::AFFINITY)?;
+    reader.key(&fields, "form", Reader::bool)
+}
+
+pub(in crate::raw) fn idempotency<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<IdempotencyPolicy> {
+    let fields = reader.fields(node, &keys::IDEMPOTENCY)?;
+    let header = reader.key(&fields, "header", |reader, node| {
+        let name = reader.header_name(node)?;
+        if is_ours(&name) || matches!(name, header::COOKIE | header::AUTHORIZATION) {
+            reader.fault(node.span, format!("`{name}` says something else already"));
+            return None;
+        }
+        Some(name)
+    });
+    let on_kill = reader.key(&fields, "on_kill", |reader, node| {
+        reader.one_of(node, &[("refuse", OnKill::Refuse), ("reexecute", OnKill::Reexecute)], &[])
+    });
+    Some(IdempotencyPolicy {
+        header: header.map_or(HeaderName::from_static("idempotency-key"), |read| read.value),
+        on_kill: on_kill.map(|read| read.value).unwrap_or_default(),
+    })
 }
 
 pub(in crate::raw) fn success<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<StatusSet> {

@@ -12,10 +12,11 @@ use crate::raw::conditions::{conditions, cookie_name};
 use crate::raw::keys;
 use crate::raw::leaf::Target;
 use crate::raw::policy::{
-    RawFallback, RawShadow, Short, breaker, fallback, header_edits, locate, override_header, shadow, success,
+    RawFallback, RawShadow, Short, affinity, breaker, fallback, header_edits, idempotency, locate, override_header,
+    shadow, success,
 };
 use crate::raw::walk::{Reader, Spanned};
-use crate::route::{BreakerPolicy, Conditions, Data, HeaderEdits, KeySource, Locate, StatusSet};
+use crate::route::{BreakerPolicy, Conditions, Data, HeaderEdits, IdempotencyPolicy, KeySource, Locate, StatusSet};
 use crate::tree::{Kind, Node, Span};
 use crate::weight::Weight;
 
@@ -46,6 +47,9 @@ pub(crate) struct RawRoute {
     pub(crate) shadow: Option<Short<RawShadow>>,
     pub(crate) compare: Option<Spanned<Short<RawCompare>>>,
     pub(crate) locate: Option<Spanned<Locate>>,
+    /// Whether forms keep their side.
+    pub(crate) form: Option<Spanned<bool>>,
+    pub(crate) idempotency: Option<IdempotencyPolicy>,
 }
 
 pub(in crate::raw) fn route<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawRoute> {
@@ -79,6 +83,8 @@ pub(in crate::raw) fn route<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Opti
         shadow: reader.key(&fields, "shadow", shadow).map(|read| read.value),
         compare: reader.key(&fields, "compare", compare),
         locate: reader.key(&fields, "locate", locate).map(|read| read.value),
+        form: reader.key(&fields, "affinity", affinity).map(|read| read.value),
+        idempotency: reader.key(&fields, "idempotency", idempotency).map(|read| read.value),
     })
 }
 

@@ -53,6 +53,9 @@ pub(crate) fn route(shadow: Option<ShadowPolicy>) -> Route {
         shadow,
         compare: Some(Arc::new(ComparePolicy::default())),
         locate: None,
+        lease: None,
+        form: None,
+        idempotency: None,
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fault::{Fault, Faults, Hints, did_you_mean};
-use crate::limits::JOURNEYS_MAX;
 use crate::matching::Matcher;
 use crate::name::{JourneyName, RouteName};
-use crate::raw::{RawConfig, RawDefaults, RawJourney, RawRoute, Short, Spanned};
-use crate::route::{BreakerPolicy, Data, FallbackPolicy, KeySource, Route};
+use crate::raw::{RawConfig, RawDefaults, RawRoute, Short, Spanned};
+use crate::route::{BreakerPolicy, Data, FallbackPolicy, LeasePolicy, Route};
+use crate::table::journeys;
 use crate::table::upstreams::Upstreams;
 use crate::table::{Journey, Revision, RoutingTable, Written, warnings};
 use crate::tree::Span;
@@ -31,7 +31,7 @@ pub(super) struct Places {
 pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTable>, Vec<Fault>) {
     let mut faults = std::mem::take(&mut raw.faults);
     let mut upstreams = Upstreams::collect(&mut raw, &mut faults);
-    let journeys = journeys(&raw.journeys, &mut faults);
+    let mut journeys = journeys::read(&raw.journeys, &mut faults);
     let legacy = raw.legacy.as_ref().and_then(|legacy| upstreams.resolve(legacy, "legacy", &mut faults));
 
     let names = names(&raw.routes, &mut faults);
@@ -88,6 +88,15 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
                 }
             }),
             locate: raw_route.locate.as_ref().map(|locate| locate.value.clone()),
+            lease: journey.zip(raw_route.journey.as_ref()).and_then(|(journey, name)| {
+                Some(Arc::new(LeasePolicy::journey(&name.value, &journey.salt, journey.lease?)))
+            }),
+            form: raw_route
+                .form
+                .as_ref()
+                .filter(|form| form.value)
+                .map(|_| Arc::new(LeasePolicy::form(&conditions.value))),
+            idempotency: raw_route.idempotency.clone(),
         }));
         written.push(Written {
             weight: raw_route.weight.is_some(),
@@ -98,6 +107,7 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
         places.indexes.push(raw_route.index);
     }
 
+    journeys::gather(&raw, &routes, &places, &mut journeys, &mut faults);
     let matcher = match Matcher::new(&routes) {
         Ok(matcher) => matcher,
         Err(ties) => {
@@ -122,35 +132,6 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
         written,
     };
     (Some(table), faults.into_sorted())
-}
-
-fn journeys(raw: &[RawJourney], faults: &mut Faults) -> BTreeMap<JourneyName, Journey> {
-    let mut by_salt: BTreeMap<Arc<str>, Span> = BTreeMap::new();
-    let mut journeys = BTreeMap::new();
-    debug_assert!(raw.len() <= JOURNEYS_MAX);
-    for journey in raw {
-        let name = &journey.name;
-        let salt = journey.salt.as_ref().map_or_else(|| Arc::from(name.value.as_str()), |salt| Arc::clone(&salt.value));
-        if let Some(other) = by_salt.insert(Arc::clone(&salt), name.span) {
-            let message = "two journeys have the same salt, so they deal the same users to the same side";
-            faults.push(
-                Fault::warning(name.span, format!("journeys.{}", name.value), message)
-                    .with_also(other, "the other one"),
-            );
-        }
-        let mut sticky_on: Vec<KeySource> = Vec::new();
-        for source in journey.sticky_on.iter().flatten() {
-            if sticky_on.contains(&source.value) {
-                let path = format!("journeys.{}.sticky_on", name.value);
-                faults.push(Fault::error(source.span, path, "this place is there twice"));
-            } else {
-                sticky_on.push(source.value.clone());
-            }
-        }
-        let is_salt_written = journey.salt.is_some();
-        journeys.insert(name.value.clone(), Journey { salt, sticky_on: Arc::from(sticky_on), is_salt_written });
-    }
-    journeys
 }
 
 fn journey_of<'a>(
@@ -205,6 +186,11 @@ fn check_between_keys(route: &RawRoute, faults: &mut Faults) {
         let path = format!("routes[{}].weight", route.index);
         let message = "`locate` decides the side of this route, so a weight would do nothing";
         faults.push(Fault::error(weight.span, path, message).with_help("take one of the two out"));
+    }
+    if let (Some(form), Some(_)) = (route.form.as_ref().filter(|form| form.value), &route.locate) {
+        let path = format!("routes[{}].affinity.form", route.index);
+        let message = "`locate` decides the side of this route, form or not, so this would do nothing";
+        faults.push(Fault::error(form.span, path, message).with_help("take one of the two out"));
     }
     if let (Some(Data::Extracted), Some(Short::On(_))) = (route.data, &route.fallback) {
         let path = format!("routes[{}].fallback", route.index);

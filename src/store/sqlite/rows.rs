@@ -103,6 +103,11 @@ async fn save_change(connection: &mut SqliteConnection, change: &Change) -> std:
                 .bind(signed(kill.note.at_unix_ms()))
                 .bind(kill.note.reason().to_owned())
         }
+        Change::Past(route, None) => sqlx::query("DELETE FROM pasts WHERE route = ?1").bind(route.as_str().to_owned()),
+        Change::Past(route, Some(past)) => {
+            let sql = "INSERT OR REPLACE INTO pasts (route, weight, pasts) VALUES (?1, ?2, ?3)";
+            sqlx::query(sql).bind(route.as_str().to_owned()).bind(past.weight.basis_points()).bind(past.pasts_text())
+        }
     };
     query.execute(connection).await.map(drop)
 }

@@ -59,6 +59,11 @@ const ROUTE_KEYS: &[(&str, &str)] = &[
     ("an alias of itself", "compare: &a {rules: [*a]}"),
     ("a map for a key", "? {a: b} : c"),
     ("an override that is cookies", "override: {header: cookie}"),
+    ("a form that is a maybe", "affinity: {form: maybe}"),
+    ("an affinity to nothing known", "affinity: {cookie: x}"),
+    ("a form where data decides", "affinity: {form: true}, locate: {param: x, rules: [], else: legacy}"),
+    ("an idempotency key that is cookies", "idempotency: {header: cookie}"),
+    ("an unknown way with a killed key", "idempotency: {on_kill: ignore}"),
 ];
 
 /// Mistakes in what a request must look like.
@@ -160,7 +165,9 @@ pub(crate) fn all(legacy: &str) -> Vec<Invalid> {
         ("a key in no known place", "{sticky_on: [x-user-id]}"),
         ("a key in one place twice", "{sticky_on: [header:a, header:A]}"),
         ("an empty salt", "{salt: ''}"),
-        ("a lease of a later version", "{lease: 30m}"),
+        ("a lease of a week", "{lease: 7d}"),
+        ("a lease without a unit", "{lease: 30}"),
+        ("a maybe", "{together: maybe}"),
     ] {
         add(what, format!("journeys: {{walk: {journey}}}\n{head}{good}").into_bytes());
     }

@@ -69,16 +69,21 @@ pub(in crate::raw) static ROUTE: Block = Block {
             "Comparison of the two answers.",
         ),
         Key::optional("locate", Shape::Block(&LOCATE), "", "Data decides the side, not the weight."),
+        Key::optional("affinity", Shape::Block(&AFFINITY), "", "What stays on the side that it began on."),
+        Key::optional(
+            "idempotency",
+            Shape::Block(&IDEMPOTENCY),
+            "",
+            "A write that is tried again with the same key goes to the side that saw it first.",
+        ),
         Key::not_yet("rollout", "Promotion by evidence."),
         Key::not_yet("retired", "Legacy is never asked again."),
         Key::not_yet("target", "The day by which the route should be extracted."),
         Key::not_yet("brownout", "Times at which legacy is switched off on purpose."),
         Key::not_yet("rate_limit", "A bound on requests per key."),
         Key::not_yet("upgrade", "WebSocket and other upgrades."),
-        Key::not_yet("idempotency", "Replay of answers by idempotency key."),
         Key::not_yet("release_header", "The answer header that names the extracted service's release."),
         Key::not_yet("shared_cache", "Whether shared caches may keep answers while the route is split."),
-        Key::not_yet("affinity", "Forms that must be answered by the side that served them."),
     ],
 };
 
@@ -182,6 +187,31 @@ pub(in crate::raw) static SUCCESS: Block = Block {
     name: "success",
     about: "Statuses that are no failure, beyond the default (all but 5xx).",
     keys: &[Key::required("status", Shape::List(&Shape::Status), "Classes and single ones: `[2xx, 503]`.")],
+};
+
+pub(in crate::raw) static AFFINITY: Block = Block {
+    name: "affinity",
+    about: "What stays on the side that it began on.",
+    keys: &[Key::optional(
+        "form",
+        Shape::Bool,
+        "false",
+        "The side that served a form (an HTML answer) also gets what is sent back to the same path.",
+    )],
+};
+
+pub(in crate::raw) static IDEMPOTENCY: Block = Block {
+    name: "idempotency",
+    about: "A write that is tried again with the same key within a day goes to the side that saw it first.",
+    keys: &[
+        Key::optional("header", Shape::HeaderName, "idempotency-key", "Where the key is."),
+        Key::optional(
+            "on_kill",
+            Shape::OneOf(&["refuse", "reexecute"]),
+            "refuse",
+            "What becomes of a key that extracted has seen while the route is killed: 503, or legacy does it, perhaps again.",
+        ),
+    ],
 };
 
 pub(in crate::raw) static LOCATE: Block = Block {
