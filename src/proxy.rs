@@ -14,6 +14,7 @@ pub mod forward;
 pub mod headers;
 pub mod listen;
 pub mod serve;
+pub(crate) mod strict;
 pub mod tee;
 pub mod upload;
 

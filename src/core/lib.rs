@@ -13,6 +13,7 @@ pub mod cidr;
 pub mod server;
 pub mod caching;
 pub mod door;
+pub mod framing;
 pub mod facts;
 pub mod matching;
 pub mod tree;

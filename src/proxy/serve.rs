@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use strangler_core::decide::{Decision, Reason, caller_key, decide};
@@ -60,31 +60,31 @@ pub(crate) async fn respond(
     // The one load of the request; what it needs of it is taken out before the first wait.
     let published = proxy.live.load();
 
-    let refuse = |finish: Finish, refusal: Refusal| {
-        proxy.metrics.count_rejected(refusal.as_str());
-        own_answer(finish, answer::refused(refusal))
-    };
     let admitted = match admit(&parts.method, &parts.uri, parts.version, &parts.headers) {
         Ok(admitted) => admitted,
-        Err(refusal) => return refuse(finish, refusal),
+        Err(refusal) => return refuse(finish, &peer, &parts, refusal),
     };
+    let forwards_left = if parts.method == Method::OPTIONS { max_forwards(&parts) } else { None };
+    if forwards_left == Some(0) {
+        return own_answer(log_own(finish, &peer, &parts), answer::options());
+    }
     let is_overloaded = proxy.in_flight.iter().map(SideGauge::get).sum::<i64>() >= proxy.settings.limits.in_flight;
     if is_overloaded {
         proxy.metrics.count_rejected("overloaded");
-        return own_answer(finish, answer::overloaded());
+        return own_answer(log_own(finish, &peer, &parts), answer::overloaded());
     }
     let decided = decide_on(&worker, &published.snapshot, &parts, &admitted);
     let runtime = decided.route.as_ref().and_then(|_| published.attached.routes.get(decided.index));
     let runtime = Arc::clone(runtime.unwrap_or(&published.attached.fall_through));
     drop(published);
     let Some(target) = target_of(&parts.uri, &admitted.path) else {
-        return refuse(finish, Refusal::Target);
+        return refuse(finish, &peer, &parts, Refusal::Target);
     };
     // The usual authority is the field itself; only an absolute target brings another one.
     let given = parts.headers.get(header::HOST).filter(|host| host.as_bytes() == admitted.authority.as_bytes());
     let is_given = given.is_some();
     let Some(authority) = given.cloned().or_else(|| HeaderValue::from_str(admitted.authority).ok()) else {
-        return refuse(finish, Refusal::Host);
+        return refuse(finish, &peer, &parts, Refusal::Host);
     };
     let plan = decided.route.as_ref().and_then(|route| {
         let facts = facts_of(&parts, &admitted);
@@ -94,10 +94,13 @@ pub(crate) async fn respond(
     drop(admitted);
     let prepared = match headers::prepare_request(&mut parts.headers, &peer, &authority) {
         Ok(prepared) => prepared,
-        Err(refusal) => return refuse(finish, refusal),
+        Err(refusal) => return refuse(finish, &peer, &parts, refusal),
     };
     if !is_given {
         parts.headers.insert(header::HOST, authority.clone());
+    }
+    if let Some(left) = forwards_left {
+        parts.headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
     }
     if finish.is_logged() {
         finish.log(Logged {
@@ -151,6 +154,38 @@ pub(crate) async fn respond(
             unanswered(finish, &no_answer, tee)
         }
     }
+}
+
+/// Counts and logs a request that is refused at the door.
+fn refuse(finish: Finish, peer: &Peer, parts: &Parts, refusal: Refusal) -> Response<ClientBody> {
+    finish.count_rejected(refusal.as_str());
+    let mut finish = log_own(finish, peer, parts);
+    finish.error = Some(refusal.as_str());
+    own_answer(finish, answer::refused(refusal))
+}
+
+/// Of a request that goes no further: what it said, as far as it was understood.
+fn log_own(mut finish: Finish, peer: &Peer, parts: &Parts) -> Finish {
+    if finish.is_logged() {
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        finish.log(Logged {
+            method: parts.method.clone(),
+            host: host.chars().take(LOGGED_CHARS_MAX).collect(),
+            path: parts.uri.path().chars().take(LOGGED_CHARS_MAX).collect(),
+            client: peer.text.clone(),
+            trace: HeaderValue::from_static(""),
+            upstream: None,
+        });
+    }
+    finish
+}
+
+/// Characters of a refused request's host and path that are logged.
+const LOGGED_CHARS_MAX: usize = 256;
+
+/// `Max-Forwards` (RFC 9110 §7.6.2): at 0 we are asked ourselves; else it is counted down.
+fn max_forwards(parts: &Parts) -> Option<u32> {
+    parts.headers.get(header::MAX_FORWARDS)?.to_str().ok()?.parse().ok()
 }
 
 fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted: &Admitted<'_>) -> Decided {
@@ -335,11 +370,8 @@ fn upload_failed(worker: &Worker, mut finish: Finish, error: BodyError) -> Respo
         BodyError::TooLarge => ("body_too_large", answer::refused(Refusal::BodyTooLarge)),
         BodyError::Idle => ("body_timeout", answer::slow_body()),
         BodyError::Malformed => ("bad_framing", answer::refused(Refusal::Framing)),
-        BodyError::ClientGone => {
-            // Nobody is there to read it: no answer, and no failure of anybody's.
-            finish.error = Some("client_gone");
-            return answer::failed(Failure::Reset);
-        }
+        // Read by a client that has only closed its own half; anybody else is gone. No failure of a side's.
+        BodyError::ClientGone => ("body_cut", answer::refused(Refusal::BodyCut)),
     };
     worker.proxy.metrics.count_rejected(reason);
     finish.error = Some(reason);

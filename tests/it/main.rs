@@ -9,6 +9,7 @@ mod faults;
 mod forwarding;
 mod reload;
 mod shadow;
+mod strict;
 mod support;
 mod tidy;
 mod upstream;
