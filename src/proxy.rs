@@ -15,6 +15,9 @@ pub mod headers;
 pub mod listen;
 pub mod serve;
 pub(crate) mod strict;
+pub(crate) mod rate;
+pub(crate) mod rewrite;
+pub(crate) mod tunnel;
 pub mod tee;
 pub mod upload;
 

@@ -32,6 +32,8 @@ pub struct Admitted<'a> {
     pub path: Cow<'a, str>,
     /// What stands behind `?`, without it.
     pub query: &'a str,
+    /// The protocol that the client would rather speak.
+    pub upgrade: Option<&'a HeaderValue>,
 }
 
 /// Why a request is refused; `Display` is for the client and tells nothing of the inside.
@@ -205,7 +207,7 @@ pub fn admit<'a>(
     if seen.expects_more {
         return Err(Refusal::Expectation);
     }
-    Ok(Admitted { host, authority, path, query: uri.query().unwrap_or_default() })
+    Ok(Admitted { host, authority, path, query: uri.query().unwrap_or_default(), upgrade: seen.upgrade })
 }
 
 /// What was seen of the fields that matter here.
@@ -215,6 +217,7 @@ struct Seen<'a> {
     is_coded: bool,
     is_measured: bool,
     expects_more: bool,
+    upgrade: Option<&'a HeaderValue>,
 }
 
 /// One pass over all fields: sizes, framing, Host, expectations.
@@ -244,6 +247,7 @@ fn look_through(version: Version, headers: &HeaderMap) -> Result<Seen<'_>, Refus
             }
             "host" if seen.host.is_some() => return Err(Refusal::Host),
             "host" => seen.host = Some(value),
+            "upgrade" => seen.upgrade = Some(value),
             "expect" => seen.expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
             _ => {}
         }

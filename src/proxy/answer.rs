@@ -56,6 +56,11 @@ pub(crate) fn overloaded() -> Response<ClientBody> {
     response
 }
 
+/// A client asks for more than its route gives it.
+pub(crate) fn rate_limited() -> Response<ClientBody> {
+    problem(429, "rate_limited", "Too many requests of this client in too short a time.")
+}
+
 /// The client's body took too long.
 pub(crate) fn slow_body() -> Response<ClientBody> {
     let mut response = problem(408, "body_timeout", "The request's body did not arrive in time.");

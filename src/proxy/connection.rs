@@ -191,7 +191,8 @@ async fn drive<S>(
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(limits.fields)
         .max_buf_size(limits.head_bytes)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
     // Boxed: what is idle for most of its life should be small.
     let mut connection = Box::pin(connection);
     let stopped = async {

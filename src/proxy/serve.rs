@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use strangler_core::decide::{Decision, Reason, caller_key, decide};
@@ -19,6 +19,7 @@ use strangler_core::snapshot::Snapshot;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::proxy::attached::RouteRuntime;
 use crate::proxy::body::{ClientBody, UpstreamBody};
 use crate::proxy::connection::Busy;
 use crate::proxy::copies::CopyPlan;
@@ -26,8 +27,9 @@ use crate::proxy::finish::{Finish, Logged, Place};
 use crate::proxy::forward::{Forwarded, Forwarder, NoAnswer, Outgoing, target_of};
 use crate::proxy::headers::{self, Peer};
 use crate::proxy::tee::Tee;
+use crate::proxy::tunnel::{self, Asked};
 use crate::proxy::upload::{ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
-use crate::proxy::{Worker, answer};
+use crate::proxy::{Worker, answer, rewrite};
 use crate::telemetry::metrics::SideGauge;
 use crate::upstream::body::{BodyError, OutBody, length};
 use crate::upstream::budget::Held;
@@ -77,6 +79,12 @@ pub(crate) async fn respond(
     let runtime = decided.route.as_ref().and_then(|_| published.attached.routes.get(decided.index));
     let runtime = Arc::clone(runtime.unwrap_or(&published.attached.fall_through));
     drop(published);
+    if let Some(limiter) = &runtime.limiter
+        && let Err(wait) = limiter.take(&facts_of(&parts, &admitted), peer.ip)
+    {
+        let response = limiter.refused(wait);
+        return limited(finish, &peer, &parts, runtime, decided.decision, response);
+    }
     let Some(target) = target_of(&parts.uri, &admitted.path) else {
         return refuse(finish, &peer, &parts, Refusal::Target);
     };
@@ -90,8 +98,11 @@ pub(crate) async fn respond(
         let facts = facts_of(&parts, &admitted);
         CopyPlan::of(&worker, &peer, route, decided.index, &decided.decision, decided.caller, &facts)
     });
+    let wanted = admitted.upgrade.cloned();
     let host = if finish.is_logged() { admitted.host.clone().into_owned() } else { String::new() };
     drop(admitted);
+    let tunnel =
+        wanted.and_then(|wanted| Asked::of(&mut parts, &wanted, decided.route.as_deref(), !body.is_end_stream()));
     let prepared = match headers::prepare_request(&mut parts.headers, &peer, &authority) {
         Ok(prepared) => prepared,
         Err(refusal) => return refuse(finish, &peer, &parts, refusal),
@@ -111,6 +122,9 @@ pub(crate) async fn respond(
             trace: prepared.traceparent.clone(),
             upstream: None,
         });
+    }
+    if let Some(tunnel) = &tunnel {
+        tunnel.ask(&mut parts.headers);
     }
     if let Some(route) = &decided.route {
         if let Some(name) = &route.override_header {
@@ -136,14 +150,22 @@ pub(crate) async fn respond(
         Ok(uploading) => uploading,
         Err(error) => return upload_failed(&worker, finish, error),
     };
-    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body));
+    let rewritten = decided.route.as_ref().and_then(|route| rewrite::target(route, &target));
+    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, rewritten.as_ref(), &body));
     let is_evidence = decided.decision.reason != Reason::Forced;
-    let forwarder = Forwarder { proxy, runtime: &runtime, route: decided.route.as_ref(), deadline, is_evidence };
-    let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, body, progress };
+    let tunnel_asked = tunnel.as_deref();
+    let route = decided.route.as_ref();
+    let forwarder = Forwarder { proxy, runtime: &runtime, route, deadline, is_evidence, tunnel: tunnel_asked };
+    let outgoing = Outgoing { method: parts.method, target, rewritten, headers: parts.headers, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
     match Box::pin(forwarder.forward(decided.decision.side, outgoing)).await {
         Ok(forwarded) => {
-            let response = answered(&worker, finish, &decided, forwarded, tee, deadline);
+            if forwarded.exchange.response.status() == StatusCode::SWITCHING_PROTOCOLS
+                && let Some(tunnel) = tunnel
+            {
+                return switched(&worker, finish, forwarded, *tunnel);
+            }
+            let response = answered(&worker, finish, &decided, &parts.uri, forwarded, tee, deadline);
             if version == Version::HTTP_10 { Box::pin(whole(response)).await } else { response }
         }
         Err(no_answer) => {
@@ -280,6 +302,7 @@ fn answered(
     worker: &Worker,
     mut finish: Finish,
     decided: &Decided,
+    asked: &Uri,
     forwarded: Forwarded,
     tee: Option<Tee>,
     deadline: Option<Instant>,
@@ -296,6 +319,8 @@ fn answered(
         (None, _) => None,
     };
     headers::prepare_response(&mut parts.headers);
+    let rewriting = decided.route.as_deref().filter(|_| side == Side::Extracted);
+    rewrite::answer(parts.status, &mut parts.headers, &upstream, rewriting, asked);
     parts.extensions.clear();
     parts.version = http::Version::HTTP_11;
     // A forced answer is one person's, too.
@@ -330,6 +355,43 @@ fn answered(
         timer: None,
     });
     Response::from_parts(parts, body)
+}
+
+/// The answer to a request for another protocol: from here on bytes are carried.
+fn switched(worker: &Worker, mut finish: Finish, forwarded: Forwarded, tunnel: Asked) -> Response<ClientBody> {
+    let Forwarded { mut exchange, admission, side, upstream, upstream_time, waited, now, fallback } = forwarded;
+    let to_upstream = hyper::upgrade::on(&mut exchange.response);
+    let (mut parts, _) = exchange.response.into_parts();
+    headers::prepare_response(&mut parts.headers);
+    tunnel.ask(&mut parts.headers);
+    parts.extensions.clear();
+    finish.answered_by = Some(side);
+    finish.status = parts.status.as_u16();
+    finish.upstream_time = Some(upstream_time);
+    finish.fallback = fallback;
+    if finish.is_logged() {
+        finish.note_upstream(upstream.config.name.as_str());
+    }
+    finish.note_head(now, waited);
+    let proxy = Arc::clone(&worker.proxy);
+    let held = tunnel::Held { proxy, upstream, lease: exchange.lease, admission, finish };
+    Response::from_parts(parts, tunnel::open(tunnel, to_upstream, held))
+}
+
+/// A client that asks for more than its route gives it.
+fn limited(
+    finish: Finish,
+    peer: &Peer,
+    parts: &Parts,
+    route: Arc<RouteRuntime>,
+    decision: Decision,
+    response: Response<ClientBody>,
+) -> Response<ClientBody> {
+    finish.count_rejected("rate_limited");
+    let mut finish = log_own(finish, peer, parts);
+    finish.error = Some("rate_limited");
+    finish.place(Place { route, decision });
+    own_answer(finish, response)
 }
 
 /// Largest answer without a length that a client of HTTP/1.0 gets.
