@@ -307,6 +307,32 @@ fn must_reach(name: &str) -> bool {
         || name.starts_with("strangler-")
 }
 
+/// Whether a field may stand in a trailer section: none that frames, routes, authenticates or says what is in a body
+/// (RFC 9110 §6.5.1), and none that we vouch for.
+pub fn may_trail(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let is_named = matches!(
+        text,
+        "trailer"
+            | "expect"
+            | "max-forwards"
+            | "pragma"
+            | "range"
+            | "age"
+            | "date"
+            | "expires"
+            | "location"
+            | "retry-after"
+            | "vary"
+            | "warning"
+            | "cache-control"
+            | "proxy-authentication-info"
+            | "www-authenticate"
+    );
+    let is_kind = ["content-", "if-", "x-strangler-"].iter().any(|kind| text.starts_with(kind));
+    !(is_named || is_kind || must_reach(text) || HOP_BY_HOP.contains(name) || text.contains('_'))
+}
+
 /// Names that `Connection` nominates beyond the usual ones.
 ///
 /// # Errors

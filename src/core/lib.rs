@@ -13,6 +13,8 @@ pub mod rate_limit;
 pub mod route;
 pub mod cidr;
 pub mod server;
+pub mod shed;
+pub mod upload_rate;
 pub mod caching;
 pub mod door;
 pub mod framing;

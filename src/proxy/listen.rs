@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::proxy::connection::{self, SWEEP_EVERY};
 use crate::proxy::headers::Peer;
-use crate::proxy::{Worker, attached::Attached};
+use crate::proxy::{Worker, attached::Attached, shed};
 use crate::upstream::pool;
 
 /// Connections that wait to be accepted.
@@ -117,7 +117,7 @@ async fn sweep(worker: Arc<Worker>) {
     let mut snapshot = Arc::downgrade(&worker.proxy.live.load().snapshot);
     loop {
         tokio::select! {
-            _ = every.tick() => {}
+            due = every.tick() => shed::look(&worker.proxy, due.into()),
             () = pool::wanted() => {
                 pool::sweep();
                 continue;

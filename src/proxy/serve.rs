@@ -28,8 +28,8 @@ use crate::proxy::forward::{Forwarded, Forwarder, NoAnswer, Outgoing, target_of}
 use crate::proxy::headers::{self, Peer};
 use crate::proxy::tee::Tee;
 use crate::proxy::tunnel::{self, Asked};
-use crate::proxy::upload::{ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
-use crate::proxy::{Worker, answer, rewrite};
+use crate::proxy::upload::{Pacer, ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
+use crate::proxy::{Worker, answer, rewrite, shed};
 use crate::telemetry::metrics::SideGauge;
 use crate::upstream::body::{BodyError, OutBody, length};
 use crate::upstream::budget::Held;
@@ -71,7 +71,7 @@ pub(crate) async fn respond(
         return own_answer(log_own(finish, &peer, &parts), answer::options());
     }
     let is_overloaded = proxy.in_flight.iter().map(SideGauge::get).sum::<i64>() >= proxy.settings.limits.in_flight;
-    if is_overloaded {
+    if is_overloaded || shed::takes_next() {
         proxy.metrics.count_rejected("overloaded");
         return own_answer(log_own(finish, &peer, &parts), answer::overloaded());
     }
@@ -272,7 +272,8 @@ async fn take_body(
     decided: &Decided,
     busy: &Arc<Busy>,
 ) -> Result<Uploading, BodyError> {
-    let idle = worker.proxy.settings.limits.body_idle;
+    let (idle, min_rate) = (worker.proxy.settings.limits.body_idle, worker.proxy.settings.limits.body_min_rate);
+    let mut pace = Pacer::new(idle, min_rate);
     let bytes_max = decided.route.as_ref().map_or(u64::MAX, |route| route.max_body);
     let mut held = worker.proxy.read_ahead.hold(0).unwrap_or_default();
     if incoming.size_hint().lower() > bytes_max {
@@ -284,7 +285,7 @@ async fn take_body(
         let kept_max =
             decided.route.as_ref().and_then(|route| route.fallback).map_or(1 << 20, |fallback| fallback.max_body);
         let kept_max = if is_small { SMALL_BODY } else { kept_max };
-        match read_ahead(&mut incoming, kept_max.min(bytes_max), idle, &mut held).await? {
+        match read_ahead(&mut incoming, kept_max.min(bytes_max), &mut pace, &mut held).await? {
             ReadAhead::Whole(pieces) => {
                 return Ok(Uploading { body: OutBody::pieces(pieces), progress: None, fault: None, _held: held });
             }
@@ -293,7 +294,7 @@ async fn take_body(
         }
     }
     let (progress, fault) = (UploadProgress::new(), Arc::<UploadFault>::default());
-    let bounds = UploadBounds { bytes_max, idle };
+    let bounds = UploadBounds { bytes_max, pace };
     let body = Upload::stream(head, incoming, bounds, Arc::clone(&progress), Arc::clone(&fault), Arc::clone(busy));
     Ok(Uploading { body, progress: Some(progress), fault: Some(fault), _held: held })
 }

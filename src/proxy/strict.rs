@@ -300,3 +300,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Strict<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+
+    fn strict(deadline: Duration) -> (DuplexStream, Strict<DuplexStream>) {
+        let (client, near) = tokio::io::duplex(1 << 16);
+        (client, Strict::new(near, HeadBounds::default(), deadline, Arc::default()))
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_not_whole_in_time_becomes_a_request_that_says_so() {
+        let (mut client, mut strict) = strict(Duration::from_millis(40));
+        client.write_all(b"GET / HTTP/1.1\r\nhost").await.unwrap();
+        let mut seen = [0u8; 64];
+        let read = strict.read(&mut seen).await.unwrap();
+        assert!(seen[..read].starts_with(b"~ /header_timeout HTTP/1.1\r\n"), "{:?}", String::from_utf8_lossy(&seen));
+    }
+
+    #[tokio::test]
+    async fn a_reader_with_little_room_gets_every_byte() {
+        let (mut client, mut strict) = strict(Duration::from_secs(60));
+        let request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc";
+        client.write_all(&request[..20]).await.unwrap();
+        let reading = async {
+            let mut seen = Vec::new();
+            let mut few = [0u8; 3];
+            while seen.len() < request.len() {
+                let read = strict.read(&mut few).await.unwrap();
+                seen.extend_from_slice(&few[..read]);
+            }
+            seen
+        };
+        let writing = async {
+            tokio::task::yield_now().await;
+            client.write_all(&request[20..]).await.unwrap();
+        };
+        let (seen, ()) = tokio::join!(reading, writing);
+        assert_eq!(seen, request);
+    }
+}
