@@ -16,6 +16,11 @@ pub mod lease;
 pub mod listen;
 pub mod pins;
 pub mod serve;
+pub(crate) mod strict;
+pub(crate) mod rate;
+pub(crate) mod rewrite;
+pub(crate) mod shed;
+pub(crate) mod tunnel;
 pub mod tee;
 pub mod upload;
 
@@ -72,6 +77,8 @@ pub struct Limits {
     pub fields: usize,
     /// Between two pieces of a client's body. Default: 60 s.
     pub body_idle: Duration,
+    /// Least rate of a client's body, in bytes a second, after a grace of 10 s. Default: 240. 0: no bound but the idle one.
+    pub body_min_rate: u32,
     /// Connections of all listeners. Default: 100,000.
     pub connections: usize,
     /// Requests under way, all together; one more is answered 503. Default: 50,000.
@@ -86,6 +93,7 @@ impl Default for Limits {
             head_bytes: 72 << 10,
             fields: 100,
             body_idle: Duration::from_secs(60),
+            body_min_rate: 240,
             connections: 100_000,
             in_flight: 50_000,
         }

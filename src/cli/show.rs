@@ -276,6 +276,10 @@ pub(super) fn explanation(answer: &Value) -> String {
     }
     line("side", format!("{} ({})", text(answer, "side"), text(answer, "because")));
     line("upstream", text(answer, "upstream"));
+    let rewritten = text(answer, "rewritten");
+    if !rewritten.is_empty() {
+        line("rewritten", format!("extracted is asked for {rewritten}"));
+    }
     line("key", text(answer, "key"));
     line("bucket", text(answer, "bucket"));
     line("stage", text(answer, "stage"));

@@ -18,6 +18,9 @@ pub const FIELD_BYTES_MAX: usize = 16 << 10;
 /// All fields together, in bytes.
 pub const FIELDS_BYTES_MAX: usize = 64 << 10;
 
+/// What is asked for by a client that need not say it.
+const NO_HOST: &str = "localhost";
+
 /// A request that may be looked at.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Admitted<'a> {
@@ -29,6 +32,8 @@ pub struct Admitted<'a> {
     pub path: Cow<'a, str>,
     /// What stands behind `?`, without it.
     pub query: &'a str,
+    /// The protocol that the client would rather speak.
+    pub upgrade: Option<&'a HeaderValue>,
 }
 
 /// Why a request is refused; `Display` is for the client and tells nothing of the inside.
@@ -37,6 +42,24 @@ pub enum Refusal {
     /// §6.1, §6.3.
     #[error("the message's length is not told in exactly one way")]
     Framing,
+    /// §2.2: a line that ends with a bare line feed.
+    #[error("a line of the request does not end with CR LF")]
+    LineEnd,
+    /// §3.
+    #[error("the request does not begin with a method, a target and a version")]
+    RequestLine,
+    /// §2.3.
+    #[error("the version of HTTP is not spoken here")]
+    Version,
+    /// §5, RFC 9110 §5.
+    #[error("a field of the request is not of the form `name: value`")]
+    Field,
+    /// The head did not come in time.
+    #[error("the request's head did not arrive in time")]
+    HeadTimeout,
+    /// The body ended before its end.
+    #[error("the request's body broke off")]
+    BodyCut,
     /// §3.2: none, two, or not of the form host[:port].
     #[error("the request needs exactly one valid Host")]
     Host,
@@ -70,8 +93,18 @@ impl Refusal {
     /// The status that says so.
     pub const fn status(self) -> u16 {
         match self {
-            Refusal::Framing | Refusal::Host | Refusal::Target | Refusal::DotSegment | Refusal::ConnectionOption => 400,
+            Refusal::Framing
+            | Refusal::LineEnd
+            | Refusal::RequestLine
+            | Refusal::Field
+            | Refusal::BodyCut
+            | Refusal::Host
+            | Refusal::Target
+            | Refusal::DotSegment
+            | Refusal::ConnectionOption => 400,
             Refusal::Method => 405,
+            Refusal::HeadTimeout => 408,
+            Refusal::Version => 505,
             Refusal::BodyTooLarge => 413,
             Refusal::TargetTooLong => 414,
             Refusal::Expectation => 417,
@@ -83,6 +116,12 @@ impl Refusal {
     pub const fn as_str(self) -> &'static str {
         match self {
             Refusal::Framing => "bad_framing",
+            Refusal::LineEnd => "bad_line_end",
+            Refusal::RequestLine => "bad_request_line",
+            Refusal::Version => "bad_version",
+            Refusal::Field => "bad_field",
+            Refusal::HeadTimeout => "header_timeout",
+            Refusal::BodyCut => "body_cut",
             Refusal::Host => "bad_host",
             Refusal::Target => "bad_target",
             Refusal::DotSegment => "dot_segment",
@@ -97,8 +136,35 @@ impl Refusal {
 
     /// Whether the connection may not be used again: after a doubt about framing nothing that follows can be believed.
     pub const fn closes(self) -> bool {
-        !matches!(self, Refusal::Method | Refusal::DotSegment | Refusal::Expectation)
+        !matches!(self, Refusal::DotSegment | Refusal::Expectation)
     }
+
+    /// Those that are told by the raw bytes, before there is a request.
+    const BEFORE: [Refusal; 9] = [
+        Refusal::Framing,
+        Refusal::LineEnd,
+        Refusal::RequestLine,
+        Refusal::Version,
+        Refusal::Field,
+        Refusal::HeadTimeout,
+        Refusal::Method,
+        Refusal::TargetTooLong,
+        Refusal::FieldsTooLarge,
+    ];
+}
+
+/// The method of a request that stands in for one that was refused before it was read; no client can send it.
+pub const STAND_IN: &str = "~";
+
+/// The head of a request that stands in for one that was refused before it was read, so that its answer comes in turn, and is
+/// counted and logged as any other.
+pub fn stand_in(refusal: Refusal) -> String {
+    format!("{STAND_IN} /{} HTTP/1.1\r\nhost: -\r\nconnection: close\r\n\r\n", refusal.as_str())
+}
+
+fn stood_in_for(uri: &Uri) -> Refusal {
+    let reason = uri.path().trim_start_matches('/');
+    Refusal::BEFORE.into_iter().find(|refusal| refusal.as_str() == reason).unwrap_or(Refusal::RequestLine)
 }
 
 /// Lets a request in, or says why not.
@@ -115,7 +181,15 @@ pub fn admit<'a>(
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
-    let named = seen.host.ok_or(Refusal::Host)?.to_str().map_err(|_| Refusal::Host)?;
+    if method.as_str() == STAND_IN {
+        return Err(stood_in_for(uri));
+    }
+    let named = match seen.host {
+        Some(host) => host.to_str().map_err(|_| Refusal::Host)?,
+        // Before 1.1 there was no `Host` (§3.2), and simple health checks still speak so.
+        None if version < Version::HTTP_11 => NO_HOST,
+        None => return Err(Refusal::Host),
+    };
     // Absolute form: the target's authority counts (§3.2.2), and must be one we could have been asked for.
     let authority = match (uri.scheme_str(), uri.authority()) {
         (None, None) => named,
@@ -133,7 +207,7 @@ pub fn admit<'a>(
     if seen.expects_more {
         return Err(Refusal::Expectation);
     }
-    Ok(Admitted { host, authority, path, query: uri.query().unwrap_or_default() })
+    Ok(Admitted { host, authority, path, query: uri.query().unwrap_or_default(), upgrade: seen.upgrade })
 }
 
 /// What was seen of the fields that matter here.
@@ -143,6 +217,7 @@ struct Seen<'a> {
     is_coded: bool,
     is_measured: bool,
     expects_more: bool,
+    upgrade: Option<&'a HeaderValue>,
 }
 
 /// One pass over all fields: sizes, framing, Host, expectations.
@@ -172,6 +247,7 @@ fn look_through(version: Version, headers: &HeaderMap) -> Result<Seen<'_>, Refus
             }
             "host" if seen.host.is_some() => return Err(Refusal::Host),
             "host" => seen.host = Some(value),
+            "upgrade" => seen.upgrade = Some(value),
             "expect" => seen.expects_more |= !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
             _ => {}
         }
@@ -229,6 +305,32 @@ fn must_reach(name: &str) -> bool {
             | "set-cookie"
     ) || name.starts_with("x-forwarded-")
         || name.starts_with("strangler-")
+}
+
+/// Whether a field may stand in a trailer section: none that frames, routes, authenticates or says what is in a body
+/// (RFC 9110 §6.5.1), and none that we vouch for.
+pub fn may_trail(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let is_named = matches!(
+        text,
+        "trailer"
+            | "expect"
+            | "max-forwards"
+            | "pragma"
+            | "range"
+            | "age"
+            | "date"
+            | "expires"
+            | "location"
+            | "retry-after"
+            | "vary"
+            | "warning"
+            | "cache-control"
+            | "proxy-authentication-info"
+            | "www-authenticate"
+    );
+    let is_kind = ["content-", "if-", "x-strangler-"].iter().any(|kind| text.starts_with(kind));
+    !(is_named || is_kind || must_reach(text) || HOP_BY_HOP.contains(name) || text.contains('_'))
 }
 
 /// Names that `Connection` nominates beyond the usual ones.

@@ -124,6 +124,8 @@ pub struct Explanation {
     pub side: &'static str,
     /// The upstream of that side.
     pub upstream: String,
+    /// The path that extracted is asked for, where it is another one.
+    pub rewritten: Option<String>,
     /// As in `strangler_decisions_total`.
     pub reason: &'static str,
     /// The same as a sentence.
@@ -178,6 +180,7 @@ pub fn explain_with(snapshot: &Snapshot, facts: &RequestFacts<'_>, signing: Sign
         pattern: None,
         side: Side::Legacy.as_str(),
         upstream: legacy.to_owned(),
+        rewritten: None,
         reason: Reason::FallThrough.as_str(),
         because: "no route covers it, so it falls through to the monolith".to_owned(),
         key: None,
@@ -241,6 +244,7 @@ pub fn explain_with(snapshot: &Snapshot, facts: &RequestFacts<'_>, signing: Sign
             Side::Legacy => legacy.to_owned(),
             Side::Extracted => extracted.to_owned(),
         },
+        rewritten: route.rewrite.as_ref().and_then(|rewrite| rewrite.path_for(&route.conditions.path, facts.path)),
         reason: decision.reason.as_str(),
         because,
         key: Some(key_text(route, &decision)),

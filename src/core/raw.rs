@@ -7,6 +7,7 @@ mod compare;
 mod conditions;
 mod leaf;
 mod policy;
+mod rewrite;
 mod route;
 mod upstream;
 mod walk;

@@ -13,6 +13,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::name::{JourneyName, RouteName};
+use crate::rate_limit::RateLimit;
+use crate::rewrite::Rewrite;
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 use crate::template::PathPattern;
 use crate::weight::Weight;
@@ -39,6 +41,12 @@ pub struct Route {
     pub conditions: Conditions,
     /// The service taken out.
     pub extracted: Arc<Upstream>,
+    /// Changes on the way to it and back; `None`: none.
+    pub rewrite: Option<Arc<Rewrite>>,
+    /// Protocols that a connection may be switched to, lower-case. Default: none.
+    pub upgrades: Vec<Arc<str>>,
+    /// Requests of one client in a time; `None`: no bound.
+    pub rate_limit: Option<RateLimit>,
     /// Who owns what this route writes; decides what may go back to legacy by itself.
     pub data: Data,
     /// The part of users that the file gives to extracted. Default: 0 %.

@@ -25,6 +25,7 @@ pub(crate) fn upstream(name: &str) -> Arc<Upstream> {
         health_check: None,
         outlier_detection: None,
         tls: Tls::default(),
+        own_names: crate::rewrite::OwnNames::default(),
     })
 }
 
@@ -49,6 +50,9 @@ pub(crate) fn route(name: &str, path: &str) -> Route {
             cookies: Vec::new(),
         },
         extracted: upstream("extracted"),
+        rewrite: None,
+        upgrades: Vec::new(),
+        rate_limit: None,
         data: Data::Legacy,
         weight: Weight::NONE,
         deadline: None,

@@ -15,12 +15,20 @@ pub(crate) fn refused(refusal: Refusal) -> Response<ClientBody> {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if refusal == Refusal::Method {
-        response
-            .headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        response.headers_mut().insert(header::ALLOW, ALLOWED);
     }
     response
 }
+
+/// What we take ourselves, for whoever asks how far a request gets.
+pub(crate) fn options() -> Response<ClientBody> {
+    let mut response = Response::new(ClientBody::full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, ALLOWED);
+    response
+}
+
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// No side could answer.
 pub(crate) fn failed(failure: Failure) -> Response<ClientBody> {
@@ -64,6 +72,11 @@ pub(crate) fn overloaded() -> Response<ClientBody> {
     let mut response = problem(503, "overloaded", "Too many requests are under way.");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+/// A client asks for more than its route gives it.
+pub(crate) fn rate_limited() -> Response<ClientBody> {
+    problem(429, "rate_limited", "Too many requests of this client in too short a time.")
 }
 
 /// The client's body took too long.

@@ -12,6 +12,7 @@ use strangler_core::side::Side;
 use strangler_core::snapshot::Snapshot;
 
 use crate::proxy::breaker::RouteBreaker;
+use crate::proxy::rate::Limiter;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::upstream::UpstreamState;
 
@@ -39,6 +40,7 @@ pub(crate) struct RouteRuntime {
     pub(crate) extracted: Arc<UpstreamState>,
     /// `None`: the route has none.
     pub(crate) breaker: Option<Arc<RouteBreaker>>,
+    pub(crate) limiter: Option<Arc<Limiter>>,
 }
 
 impl RouteRuntime {
@@ -90,7 +92,14 @@ impl Attached {
             let kept = kept.and_then(|known| known.breaker.as_ref()).filter(|breaker| breaker.policy() == policy);
             Some(kept.map_or_else(|| Arc::new(RouteBreaker::new(*policy)), Arc::clone))
         };
-        let runtime = |name: &str, path: String, extracted: Arc<UpstreamState>, breaker| {
+        // Buckets outlive a reload that leaves their bound as it is: nobody is given a full one by it.
+        let limiter_of = |route: &Route| {
+            let limit = route.rate_limit.as_ref()?;
+            let kept = known.get(route.name.as_str()).and_then(|known| known.limiter.as_ref());
+            let kept = kept.filter(|limiter| limiter.limit == *limit);
+            Some(kept.map_or_else(|| Arc::new(Limiter::new(limit.clone())), Arc::clone))
+        };
+        let runtime = |name: &str, path: String, extracted: Arc<UpstreamState>, breaker, limiter| {
             if is_small {
                 metrics.prepare_route(name);
             }
@@ -102,19 +111,29 @@ impl Attached {
                 legacy: Arc::clone(&legacy),
                 extracted,
                 breaker,
+                limiter,
             })
         };
         let routes = table.routes().iter();
         let routes: Vec<Arc<RouteRuntime>> = routes
             .map(|route| {
                 let path = route.conditions.path.to_string();
-                runtime(route.name.as_str(), path, state_of(&route.extracted), breaker_of(route))
+                runtime(route.name.as_str(), path, state_of(&route.extracted), breaker_of(route), limiter_of(route))
             })
             .collect();
         if let Some(before) = before {
             forget_gone(before, &routes, &upstreams, metrics);
         }
-        Attached { routes, fall_through: runtime(FALL_THROUGH, String::new(), Arc::clone(&legacy), None), upstreams }
+        Attached {
+            routes,
+            fall_through: runtime(FALL_THROUGH, String::new(), Arc::clone(&legacy), None, None),
+            upstreams,
+        }
+    }
+
+    /// Bounds on clients, for the background.
+    pub(crate) fn limiters(&self) -> impl Iterator<Item = &Arc<Limiter>> {
+        self.routes.iter().filter_map(|route| route.limiter.as_ref())
     }
 
     /// Those in force, for the background look-up of names.

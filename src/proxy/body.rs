@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::proxy::connection::Busy;
 use crate::proxy::finish::Finish;
+use crate::proxy::headers::without_forbidden_trailers;
 use crate::proxy::tee::BodyTee;
 use crate::upstream::Admission;
 use crate::upstream::pool::Lease;
@@ -164,6 +165,7 @@ impl UpstreamBody {
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.timer = None;
+                let frame = without_forbidden_trailers(frame);
                 if let Some(data) = frame.data_ref() {
                     if let Some(finish) = &mut self.finish {
                         finish.bytes += data.len() as u64;

@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use strangler_core::framing::HeadBounds;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::proxy::headers::Peer;
 use crate::proxy::serve::respond;
+use crate::proxy::strict::{Strict, Switch};
 use crate::proxy::{Limits, Proxy, Worker};
 use crate::upstream::cork::Corked;
 
@@ -162,16 +164,23 @@ async fn drive<S>(
     let limits = worker.proxy.settings.limits;
     let waiting = Arc::clone(&io.waiting);
     let metrics = Arc::clone(&worker.proxy.metrics);
+    let switch = Arc::<Switch>::default();
+    let bounds = HeadBounds { fields: limits.fields, ..HeadBounds::default() };
+    let io = Strict::new(io, bounds, limits.header_deadline, Arc::clone(&switch));
     let service = {
         let stop = stop.clone();
-        service_fn(move |request| {
+        service_fn(move |request: http::Request<hyper::body::Incoming>| {
             waiting.note(Phase::Busy, &worker.proxy);
             let (worker, peer, waiting) = (Arc::clone(&worker), Arc::clone(&peer), Arc::clone(&waiting));
+            let switch = switch.is_asked_by(&request).then(|| Arc::clone(&switch));
             let is_stopping = *stop.borrow();
             async move {
                 // Held by the answer's body and, while the client is still sending, by the request's.
                 let busy = Arc::new(Busy { waiting, worker: Arc::clone(&worker) });
                 let mut response = respond(worker, peer, &busy, request).await;
+                if let Some(switch) = switch {
+                    switch.tell(response.status() == http::StatusCode::SWITCHING_PROTOCOLS);
+                }
                 if is_stopping {
                     response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
                 }
@@ -182,7 +191,8 @@ async fn drive<S>(
     let connection = hyper::server::conn::http1::Builder::new()
         .max_headers(limits.fields)
         .max_buf_size(limits.head_bytes)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
     // Boxed: what is idle for most of its life should be small.
     let mut connection = Box::pin(connection);
     let stopped = async {

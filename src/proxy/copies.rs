@@ -65,7 +65,14 @@ impl CopyPlan {
     }
 
     /// Hands the copy to the shadow. A body that is not at hand whole is not copied.
-    pub(crate) fn dispatch(self, worker: &Worker, parts: &Parts, target: &PathAndQuery, body: &OutBody) -> Option<Tee> {
+    pub(crate) fn dispatch(
+        self,
+        worker: &Worker,
+        parts: &Parts,
+        target: &PathAndQuery,
+        rewritten: Option<&PathAndQuery>,
+        body: &OutBody,
+    ) -> Option<Tee> {
         let queue = worker.copies.as_ref()?;
         let metrics = &worker.proxy.metrics;
         let body = body.to_bytes()?;
@@ -79,7 +86,7 @@ impl CopyPlan {
             answered_by: self.answered_by,
             target: self.plan.target,
             method: parts.method.clone(),
-            path_and_query: target.clone(),
+            path_and_query: rewritten.filter(|_| self.plan.target == Side::Extracted).unwrap_or(target).clone(),
             headers: parts.headers.clone(),
             body,
             caller: self.caller,

@@ -74,6 +74,11 @@ impl Finish {
         self.log = Some(Box::new(logged));
     }
 
+    /// A request was refused.
+    pub(crate) fn count_rejected(&self, reason: &'static str) {
+        self.worker.proxy.metrics.count_rejected(reason);
+    }
+
     pub(crate) fn note_upstream(&mut self, name: &str) {
         if let Some(log) = &mut self.log {
             log.upstream = Some(name.to_owned());

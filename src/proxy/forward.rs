@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body as _;
 use strangler_core::breaker::Leave;
 use strangler_core::fallback::{FailedTry, NextMove, Sent, after_failure, is_replacement};
@@ -15,6 +15,7 @@ use strangler_core::side::Side;
 
 use crate::proxy::Proxy;
 use crate::proxy::attached::RouteRuntime;
+use crate::proxy::tunnel;
 use crate::upstream::body::OutBody;
 use crate::upstream::chance;
 use crate::upstream::pool::{self, Exchange, Lane, TryLimits, UploadProgress};
@@ -24,6 +25,8 @@ use crate::upstream::{Admission, UpstreamState};
 pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) target: PathAndQuery,
+    /// What extracted is asked for instead.
+    pub(crate) rewritten: Option<PathAndQuery>,
     /// With the `Host` that the client asked for.
     pub(crate) headers: HeaderMap,
     pub(crate) body: OutBody,
@@ -64,6 +67,8 @@ pub(crate) struct Forwarder<'a> {
     pub(crate) deadline: Option<Instant>,
     /// Whether its outcome says something of the route; a forced request's does not, and no breaker stands in its way.
     pub(crate) is_evidence: bool,
+    /// Of a request for another protocol.
+    pub(crate) tunnel: Option<&'a tunnel::Asked>,
 }
 
 /// A request that may be sent once more.
@@ -75,9 +80,15 @@ struct Again {
 impl Forwarder<'_> {
     /// Sends `outgoing` to `side`, and on as the core decides.
     pub(crate) async fn forward(&self, mut side: Side, outgoing: Outgoing) -> Result<Forwarded, NoAnswer> {
-        let Outgoing { method, target, headers, body, progress } = outgoing;
+        let Outgoing { method, target, rewritten, headers, body, progress } = outgoing;
         let begun = Instant::now();
-        let mut limits = TryLimits { now: begun, is_fresh: false, needs_own: false, deadline: self.deadline, progress };
+        let mut limits = TryLimits {
+            now: begun,
+            is_fresh: false,
+            needs_own: self.tunnel.is_some(),
+            deadline: self.deadline,
+            progress,
+        };
         let is_safe = strangler_core::facts::is_safe(&method);
         let authority = headers.get(header::HOST).cloned();
         let build = |mut headers: HeaderMap, body: OutBody| {
@@ -126,6 +137,10 @@ impl Forwarder<'_> {
                 Ok((endpoint, admission)) => {
                     tried = Some(endpoint);
                     set_host(next.headers_mut(), upstream, endpoint, fallback.and(authority.as_ref()));
+                    if let Some(rewritten) = &rewritten {
+                        let target = if side == Side::Extracted { rewritten } else { &target };
+                        *next.uri_mut() = Uri::from(target.clone());
+                    }
                     upstream.note_request();
                     match pool::send(upstream, endpoint, Lane::User, next, &limits).await {
                         Ok(exchange) => match self.fault_at(side, endpoint, &exchange) {
@@ -234,7 +249,7 @@ impl Forwarder<'_> {
 
     /// As [`Forwarder::fault_of`], and the endpoint's state is told.
     fn fault_at(&self, side: Side, endpoint: usize, exchange: &Exchange) -> Option<Failure> {
-        let fault = self.fault_of(side, exchange.response.status());
+        let fault = self.fault_of(side, &exchange.response);
         let upstream = self.runtime.upstream(side);
         if upstream.config.outlier_detection.is_some() {
             upstream.note(endpoint, fault, Instant::now());
@@ -243,9 +258,11 @@ impl Forwarder<'_> {
     }
 
     /// Whether an answer is a failure of its side. A 101 that nobody asked for is no answer at all.
-    fn fault_of(&self, side: Side, status: StatusCode) -> Option<Failure> {
+    fn fault_of<B>(&self, side: Side, response: &Response<B>) -> Option<Failure> {
+        let status = response.status();
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Some(Failure::Garbage);
+            let is_asked_for = self.tunnel.is_some_and(|asked| asked.is_answered_by(response));
+            return (!is_asked_for).then_some(Failure::Garbage);
         }
         let is_failure = match self.route.filter(|_| side == Side::Extracted) {
             Some(route) => !route.success.contains(status.as_u16()),

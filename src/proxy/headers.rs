@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
 use strangler_core::decide::{FreshId, STICKY_COOKIE};
-use strangler_core::door::{HOP_BY_HOP, Refusal, nominated};
+use strangler_core::door::{HOP_BY_HOP, Refusal, may_trail, nominated};
 use strangler_core::route::HeaderEdits;
 use strangler_core::shadow::MARK;
 
@@ -185,6 +187,23 @@ pub(crate) fn prepare_response(headers: &mut HeaderMap) {
         }
     }
     headers.append(header::VIA, VIA_US);
+}
+
+/// Takes out of a trailer section what may not stand there: a server that merges it into the head would be told another one.
+pub(crate) fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    if frame.is_data() {
+        return frame;
+    }
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let gone: Vec<HeaderName> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+            for name in gone {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
 }
 
 /// Applies a route's own changes.

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::proxy::connection::{self, SWEEP_EVERY};
 use crate::proxy::headers::Peer;
-use crate::proxy::{Worker, attached::Attached};
+use crate::proxy::{Worker, attached::Attached, shed};
 use crate::upstream::pool;
 
 /// Connections that wait to be accepted.
@@ -117,13 +117,14 @@ async fn sweep(worker: Arc<Worker>) {
     let mut snapshot = Arc::downgrade(&worker.proxy.live.load().snapshot);
     loop {
         tokio::select! {
-            _ = every.tick() => {}
+            due = every.tick() => shed::look(&worker.proxy, due.into()),
             () = pool::wanted() => {
                 pool::sweep();
                 continue;
             }
         }
         worker.proxy.tick();
+        worker.proxy.live.load().attached.limiters().for_each(|limiter| limiter.tidy());
         connection::sweep(&worker);
         pool::sweep();
         let published = worker.proxy.live.load();

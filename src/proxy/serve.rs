@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use strangler_core::decide::{Decision, Reason, caller_key, decide};
@@ -19,6 +19,7 @@ use strangler_core::snapshot::Snapshot;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::proxy::attached::RouteRuntime;
 use crate::proxy::body::{ClientBody, UpstreamBody};
 use crate::proxy::connection::Busy;
 use crate::proxy::copies::CopyPlan;
@@ -28,8 +29,9 @@ use crate::proxy::headers::{self, Peer};
 use crate::proxy::lease::{self, Keeping};
 use crate::proxy::pins::Pinning;
 use crate::proxy::tee::Tee;
-use crate::proxy::upload::{ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
-use crate::proxy::{Worker, answer};
+use crate::proxy::tunnel::{self, Asked};
+use crate::proxy::upload::{Pacer, ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
+use crate::proxy::{Worker, answer, rewrite, shed};
 use crate::telemetry::metrics::SideGauge;
 use crate::upstream::body::{BodyError, OutBody, length};
 use crate::upstream::budget::Held;
@@ -71,47 +73,59 @@ pub(crate) async fn respond(
     // The one load of the request; what it needs of it is taken out before the first wait.
     let published = proxy.live.load();
 
-    let refuse = |finish: Finish, refusal: Refusal| {
-        proxy.metrics.count_rejected(refusal.as_str());
-        own_answer(finish, answer::refused(refusal))
-    };
     let admitted = match admit(&parts.method, &parts.uri, parts.version, &parts.headers) {
         Ok(admitted) => admitted,
-        Err(refusal) => return refuse(finish, refusal),
+        Err(refusal) => return refuse(finish, &peer, &parts, refusal),
     };
+    let forwards_left = if parts.method == Method::OPTIONS { max_forwards(&parts) } else { None };
+    if forwards_left == Some(0) {
+        return own_answer(log_own(finish, &peer, &parts), answer::options());
+    }
     let is_overloaded = proxy.in_flight.iter().map(SideGauge::get).sum::<i64>() >= proxy.settings.limits.in_flight;
-    if is_overloaded {
+    if is_overloaded || shed::takes_next() {
         proxy.metrics.count_rejected("overloaded");
-        return own_answer(finish, answer::overloaded());
+        return own_answer(log_own(finish, &peer, &parts), answer::overloaded());
     }
     let mut decided = decide_on(&worker, &published.snapshot, &parts, &admitted);
     let runtime = decided.route.as_ref().and_then(|_| published.attached.routes.get(decided.index));
     let runtime = Arc::clone(runtime.unwrap_or(&published.attached.fall_through));
     drop(published);
+    if let Some(limiter) = &runtime.limiter
+        && let Err(wait) = limiter.take(&facts_of(&parts, &admitted), peer.ip)
+    {
+        let response = limiter.refused(wait);
+        return limited(finish, &peer, &parts, runtime, decided.decision, response);
+    }
     let Some(target) = target_of(&parts.uri, &admitted.path) else {
-        return refuse(finish, Refusal::Target);
+        return refuse(finish, &peer, &parts, Refusal::Target);
     };
     // The usual authority is the field itself; only an absolute target brings another one.
     let given = parts.headers.get(header::HOST).filter(|host| host.as_bytes() == admitted.authority.as_bytes());
     let is_given = given.is_some();
     let Some(authority) = given.cloned().or_else(|| HeaderValue::from_str(admitted.authority).ok()) else {
-        return refuse(finish, Refusal::Host);
+        return refuse(finish, &peer, &parts, Refusal::Host);
     };
     let plan = decided.route.as_ref().and_then(|route| {
         let facts = facts_of(&parts, &admitted);
         CopyPlan::of(&worker, &peer, route, decided.index, &decided.decision, decided.caller, &facts)
     });
+    let wanted = admitted.upgrade.cloned();
     let host = if finish.is_logged() { admitted.host.clone().into_owned() } else { String::new() };
     drop(admitted);
+    let tunnel =
+        wanted.and_then(|wanted| Asked::of(&mut parts, &wanted, decided.route.as_deref(), !body.is_end_stream()));
     let prepared = match headers::prepare_request(&mut parts.headers, &peer, &authority) {
         Ok(prepared) => prepared,
-        Err(refusal) => return refuse(finish, refusal),
+        Err(refusal) => return refuse(finish, &peer, &parts, refusal),
     };
     if !is_given {
         parts.headers.insert(header::HOST, authority.clone());
     }
     if let Some(keeping) = &mut decided.keeping {
         keeping.note_scheme(&parts.headers);
+    }
+    if let Some(left) = forwards_left {
+        parts.headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
     }
     if finish.is_logged() {
         finish.log(Logged {
@@ -122,6 +136,9 @@ pub(crate) async fn respond(
             trace: prepared.traceparent.clone(),
             upstream: None,
         });
+    }
+    if let Some(tunnel) = &tunnel {
+        tunnel.ask(&mut parts.headers);
     }
     if let Some(route) = &decided.route {
         if let Some(name) = &route.override_header {
@@ -151,21 +168,29 @@ pub(crate) async fn respond(
         Ok(uploading) => uploading,
         Err(error) => return upload_failed(&worker, finish, error),
     };
-    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, &body));
+    let rewritten = decided.route.as_ref().and_then(|route| rewrite::target(route, &target));
+    let tee = plan.and_then(|plan| plan.dispatch(&worker, &parts, &target, rewritten.as_ref(), &body));
     let is_evidence = decided.decision.reason != Reason::Forced;
     let mut pin = decided.take_pin();
     if let Some(pin) = &mut pin {
         pin.sending();
     }
-    let forwarder = Forwarder { proxy, runtime: &runtime, route: decided.route.as_ref(), deadline, is_evidence };
-    let outgoing = Outgoing { method: parts.method, target, headers: parts.headers, body, progress };
+    let tunnel_asked = tunnel.as_deref();
+    let route = decided.route.as_ref();
+    let forwarder = Forwarder { proxy, runtime: &runtime, route, deadline, is_evidence, tunnel: tunnel_asked };
+    let outgoing = Outgoing { method: parts.method, target, rewritten, headers: parts.headers, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
     match Box::pin(forwarder.forward(decided.decision.side, outgoing)).await {
         Ok(forwarded) => {
             if let Some(pin) = &mut pin {
                 pin.answered(forwarded.side);
             }
-            let response = answered(&worker, finish, &decided, forwarded, tee, deadline);
+            if forwarded.exchange.response.status() == StatusCode::SWITCHING_PROTOCOLS
+                && let Some(tunnel) = tunnel
+            {
+                return switched(&worker, finish, forwarded, *tunnel);
+            }
+            let response = answered(&worker, finish, &decided, &parts.uri, forwarded, tee, deadline);
             if version == Version::HTTP_10 { Box::pin(whole(response)).await } else { response }
         }
         Err(no_answer) => {
@@ -179,6 +204,38 @@ pub(crate) async fn respond(
             unanswered(finish, &no_answer, tee)
         }
     }
+}
+
+/// Counts and logs a request that is refused at the door.
+fn refuse(finish: Finish, peer: &Peer, parts: &Parts, refusal: Refusal) -> Response<ClientBody> {
+    finish.count_rejected(refusal.as_str());
+    let mut finish = log_own(finish, peer, parts);
+    finish.error = Some(refusal.as_str());
+    own_answer(finish, answer::refused(refusal))
+}
+
+/// Of a request that goes no further: what it said, as far as it was understood.
+fn log_own(mut finish: Finish, peer: &Peer, parts: &Parts) -> Finish {
+    if finish.is_logged() {
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        finish.log(Logged {
+            method: parts.method.clone(),
+            host: host.chars().take(LOGGED_CHARS_MAX).collect(),
+            path: parts.uri.path().chars().take(LOGGED_CHARS_MAX).collect(),
+            client: peer.text.clone(),
+            trace: HeaderValue::from_static(""),
+            upstream: None,
+        });
+    }
+    finish
+}
+
+/// Characters of a refused request's host and path that are logged.
+const LOGGED_CHARS_MAX: usize = 256;
+
+/// `Max-Forwards` (RFC 9110 §7.6.2): at 0 we are asked ourselves; else it is counted down.
+fn max_forwards(parts: &Parts) -> Option<u32> {
+    parts.headers.get(header::MAX_FORWARDS)?.to_str().ok()?.parse().ok()
 }
 
 fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted: &Admitted<'_>) -> Decided {
@@ -255,7 +312,8 @@ async fn take_body(
     decided: &Decided,
     busy: &Arc<Busy>,
 ) -> Result<Uploading, BodyError> {
-    let idle = worker.proxy.settings.limits.body_idle;
+    let (idle, min_rate) = (worker.proxy.settings.limits.body_idle, worker.proxy.settings.limits.body_min_rate);
+    let mut pace = Pacer::new(idle, min_rate);
     let bytes_max = decided.route.as_ref().map_or(u64::MAX, |route| route.max_body);
     let mut held = worker.proxy.read_ahead.hold(0).unwrap_or_default();
     if incoming.size_hint().lower() > bytes_max {
@@ -267,7 +325,7 @@ async fn take_body(
         let kept_max =
             decided.route.as_ref().and_then(|route| route.fallback).map_or(1 << 20, |fallback| fallback.max_body);
         let kept_max = if is_small { SMALL_BODY } else { kept_max };
-        match read_ahead(&mut incoming, kept_max.min(bytes_max), idle, &mut held).await? {
+        match read_ahead(&mut incoming, kept_max.min(bytes_max), &mut pace, &mut held).await? {
             ReadAhead::Whole(pieces) => {
                 return Ok(Uploading { body: OutBody::pieces(pieces), progress: None, fault: None, _held: held });
             }
@@ -276,7 +334,7 @@ async fn take_body(
         }
     }
     let (progress, fault) = (UploadProgress::new(), Arc::<UploadFault>::default());
-    let bounds = UploadBounds { bytes_max, idle };
+    let bounds = UploadBounds { bytes_max, pace };
     let body = Upload::stream(head, incoming, bounds, Arc::clone(&progress), Arc::clone(&fault), Arc::clone(busy));
     Ok(Uploading { body, progress: Some(progress), fault: Some(fault), _held: held })
 }
@@ -285,6 +343,7 @@ fn answered(
     worker: &Worker,
     mut finish: Finish,
     decided: &Decided,
+    asked: &Uri,
     forwarded: Forwarded,
     tee: Option<Tee>,
     deadline: Option<Instant>,
@@ -301,6 +360,8 @@ fn answered(
         (None, _) => None,
     };
     headers::prepare_response(&mut parts.headers);
+    let rewriting = decided.route.as_deref().filter(|_| side == Side::Extracted);
+    rewrite::answer(parts.status, &mut parts.headers, &upstream, rewriting, asked);
     parts.extensions.clear();
     parts.version = http::Version::HTTP_11;
     // A forced answer is one person's, too.
@@ -338,6 +399,43 @@ fn answered(
         timer: None,
     });
     Response::from_parts(parts, body)
+}
+
+/// The answer to a request for another protocol: from here on bytes are carried.
+fn switched(worker: &Worker, mut finish: Finish, forwarded: Forwarded, tunnel: Asked) -> Response<ClientBody> {
+    let Forwarded { mut exchange, admission, side, upstream, upstream_time, waited, now, fallback } = forwarded;
+    let to_upstream = hyper::upgrade::on(&mut exchange.response);
+    let (mut parts, _) = exchange.response.into_parts();
+    headers::prepare_response(&mut parts.headers);
+    tunnel.ask(&mut parts.headers);
+    parts.extensions.clear();
+    finish.answered_by = Some(side);
+    finish.status = parts.status.as_u16();
+    finish.upstream_time = Some(upstream_time);
+    finish.fallback = fallback;
+    if finish.is_logged() {
+        finish.note_upstream(upstream.config.name.as_str());
+    }
+    finish.note_head(now, waited);
+    let proxy = Arc::clone(&worker.proxy);
+    let held = tunnel::Held { proxy, upstream, lease: exchange.lease, admission, finish };
+    Response::from_parts(parts, tunnel::open(tunnel, to_upstream, held))
+}
+
+/// A client that asks for more than its route gives it.
+fn limited(
+    finish: Finish,
+    peer: &Peer,
+    parts: &Parts,
+    route: Arc<RouteRuntime>,
+    decision: Decision,
+    response: Response<ClientBody>,
+) -> Response<ClientBody> {
+    finish.count_rejected("rate_limited");
+    let mut finish = log_own(finish, peer, parts);
+    finish.error = Some("rate_limited");
+    finish.place(Place { route, decision });
+    own_answer(finish, response)
 }
 
 /// Largest answer without a length that a client of HTTP/1.0 gets.
@@ -378,11 +476,8 @@ fn upload_failed(worker: &Worker, mut finish: Finish, error: BodyError) -> Respo
         BodyError::TooLarge => ("body_too_large", answer::refused(Refusal::BodyTooLarge)),
         BodyError::Idle => ("body_timeout", answer::slow_body()),
         BodyError::Malformed => ("bad_framing", answer::refused(Refusal::Framing)),
-        BodyError::ClientGone => {
-            // Nobody is there to read it: no answer, and no failure of anybody's.
-            finish.error = Some("client_gone");
-            return answer::failed(Failure::Reset);
-        }
+        // Read by a client that has only closed its own half; anybody else is gone. No failure of a side's.
+        BodyError::ClientGone => ("body_cut", answer::refused(Refusal::BodyCut)),
     };
     worker.proxy.metrics.count_rejected(reason);
     finish.error = Some(reason);

@@ -11,9 +11,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use strangler_core::upload_rate::Pace;
 use tokio::time::{Instant, Sleep};
 
 use crate::proxy::connection::Busy;
+use crate::proxy::headers::without_forbidden_trailers;
 use crate::upstream::body::{BodyError, OutBody, length};
 use crate::upstream::budget::Held;
 use crate::upstream::pool::UploadProgress;
@@ -49,8 +51,38 @@ impl UploadFault {
 pub(crate) struct UploadBounds {
     /// Bytes in all.
     pub(crate) bytes_max: u64,
-    /// Between two pieces.
-    pub(crate) idle: Duration,
+    /// How slowly it may come.
+    pub(crate) pace: Pacer,
+}
+
+/// Holds a client to its pace: between two pieces, and over all of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pacer {
+    idle: Duration,
+    min_rate: u32,
+    pace: Pace,
+    /// When the client began to be waited for.
+    since: Option<Instant>,
+}
+
+impl Pacer {
+    pub(crate) fn new(idle: Duration, min_rate: u32) -> Pacer {
+        Pacer { idle, min_rate, pace: Pace::default(), since: None }
+    }
+
+    /// Nothing is there: until when it is waited for.
+    fn wait(&mut self) -> Instant {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        since + self.pace.patience(self.min_rate).map_or(self.idle, |patience| patience.min(self.idle))
+    }
+
+    /// A piece came.
+    fn came(&mut self, bytes: usize) {
+        self.pace.bytes += bytes as u64;
+        if let Some(since) = self.since.take() {
+            self.pace.waited += since.elapsed();
+        }
+    }
 }
 
 /// The client's body as it comes, after what has been read of it already.
@@ -59,7 +91,7 @@ pub(crate) struct Upload {
     head: VecDeque<Bytes>,
     incoming: Incoming,
     left: u64,
-    idle: Duration,
+    pace: Pacer,
     timer: Option<Pin<Box<Sleep>>>,
     progress: Arc<UploadProgress>,
     fault: Arc<UploadFault>,
@@ -82,7 +114,7 @@ impl Upload {
             head,
             incoming,
             left,
-            idle: bounds.idle,
+            pace: bounds.pace,
             timer: None,
             progress,
             fault,
@@ -108,7 +140,9 @@ impl Body for Upload {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.timer = None;
+                let frame = without_forbidden_trailers(frame);
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.pace.came(frame.data_ref().map_or(0, Bytes::len));
                 if bytes > self.left {
                     return self.fail(BodyError::TooLarge);
                 }
@@ -122,8 +156,8 @@ impl Body for Upload {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let idle = self.idle;
-                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+                let at = self.pace.wait();
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
                 if timer.as_mut().poll(cx).is_ready() { self.fail(BodyError::Idle) } else { Poll::Pending }
             }
         }
@@ -164,18 +198,20 @@ const PIECES_MAX: usize = 256;
 pub(crate) async fn read_ahead(
     incoming: &mut Incoming,
     bytes_max: u64,
-    idle: Duration,
+    pace: &mut Pacer,
     held: &mut Held,
 ) -> Result<ReadAhead, BodyError> {
     let mut pieces = VecDeque::new();
     let mut kept = 0;
     loop {
-        let frame = tokio::time::timeout(idle, incoming.frame()).await.map_err(|_| BodyError::Idle)?;
+        let at = pace.wait();
+        let frame = tokio::time::timeout_at(at, incoming.frame()).await.map_err(|_| BodyError::Idle)?;
         let data = match frame {
             None => return Ok(ReadAhead::Whole(pieces)),
             Some(Err(error)) => return Err(fault_of(&error)),
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
         };
+        pace.came(data.len());
         kept += data.len() as u64;
         let has_room = held.grow(data.len() as u64);
         if !data.is_empty() {

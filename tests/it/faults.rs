@@ -154,7 +154,7 @@ async fn a_request_that_is_none_is_refused_and_counted() {
     assert_eq!(legacy.seen().len(), 0);
     assert!(proxy.count(r#"strangler_rejected_total{reason="bad_host"}"#).await >= 2);
     assert!(proxy.count(r#"strangler_rejected_total{reason="bad_framing"}"#).await >= 1);
-    assert!(proxy.count(r#"strangler_rejected_total{reason="bad_request"}"#).await >= 1);
+    assert!(proxy.count(r#"strangler_rejected_total{reason="bad_request_line"}"#).await >= 1);
 }
 
 #[tokio::test]

@@ -10,9 +10,9 @@ pub(in crate::raw) use compare::COMPARE;
 pub(in crate::raw) use compare::{COMPARE_BODY, COMPARE_HEADERS, COMPARE_JSON, COMPARE_KEEP, COMPARE_RULE};
 pub(in crate::raw) use route::{
     AFFINITY, BREAKER, CONDITION, EXTRACTED, FALLBACK, HEADER_EDITS, IDEMPOTENCY, LOCATE, LOCATE_RULE, MATCH, OVERRIDE,
-    PATH_REGEX, ROUTE, SHADOW, SUCCESS,
+    PATH_REGEX, RATE_LIMIT, REWRITE, ROUTE, SHADOW, SUCCESS,
 };
-pub(in crate::raw) use upstream::{HEALTH_CHECK, OUTLIER_DETECTION, RETRY, TIMEOUTS, TLS, UPSTREAM};
+pub(in crate::raw) use upstream::{HEALTH_CHECK, OUTLIER_DETECTION, OWN_NAMES, RETRY, TIMEOUTS, TLS, UPSTREAM};
 
 /// The keys of one kind of map.
 #[derive(Debug)]

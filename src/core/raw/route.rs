@@ -7,6 +7,7 @@ use http::HeaderName;
 
 use crate::limits::BODY_BYTES_MAX;
 use crate::name::{JourneyName, RouteName};
+use crate::rate_limit::RateLimit;
 use crate::raw::compare::{RawCompare, compare};
 use crate::raw::conditions::{conditions, cookie_name};
 use crate::raw::keys;
@@ -15,7 +16,9 @@ use crate::raw::policy::{
     RawFallback, RawShadow, Short, affinity, breaker, fallback, header_edits, idempotency, locate, override_header,
     shadow, success,
 };
+use crate::raw::rewrite::{rate_limit, rewrite, upgrades};
 use crate::raw::walk::{Reader, Spanned};
+use crate::rewrite::Rewrite;
 use crate::route::{BreakerPolicy, Conditions, Data, HeaderEdits, IdempotencyPolicy, KeySource, Locate, StatusSet};
 use crate::tree::{Kind, Node, Span};
 use crate::weight::Weight;
@@ -34,6 +37,9 @@ pub(crate) struct RawRoute {
     /// Which of [`MATCH_KEYS`](crate::raw::conditions::MATCH_KEYS) were written.
     pub(crate) match_keys: [bool; 5],
     pub(crate) extracted: Option<Spanned<Target>>,
+    pub(crate) rewrite: Option<Spanned<Rewrite>>,
+    pub(crate) upgrades: Vec<Arc<str>>,
+    pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) data: Option<Data>,
     pub(crate) weight: Option<Spanned<Weight>>,
     pub(crate) deadline: Option<Duration>,
@@ -56,6 +62,11 @@ pub(in crate::raw) fn route<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Opti
     let fields = reader.fields(node, &keys::ROUTE)?;
     let conditions = reader.key(&fields, "match", conditions);
     let match_keys = conditions.as_ref().map_or([false; 5], |read| read.value.1);
+    let extracted = reader.key(&fields, "extracted", extracted).map(|read| {
+        let (target, rewrite) = read.value;
+        (Spanned { value: target, span: read.span }, rewrite)
+    });
+    let rewrite = extracted.as_ref().and_then(|read| read.1.clone());
     let header_edits_of = |reader: &mut Reader<'a>, key| {
         reader.key(&fields, key, header_edits).map(|read| read.value).unwrap_or_default()
     };
@@ -67,7 +78,10 @@ pub(in crate::raw) fn route<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Opti
         journey: reader.key(&fields, "journey", |reader, node| reader.parsed(node, "the name of a journey")),
         conditions: conditions.map(|read| Spanned { value: read.value.0, span: read.span }),
         match_keys,
-        extracted: reader.key(&fields, "extracted", extracted),
+        extracted: extracted.map(|read| read.0),
+        rewrite,
+        upgrades: reader.key(&fields, "upgrade", upgrades).map(|read| read.value).unwrap_or_default(),
+        rate_limit: reader.key(&fields, "rate_limit", rate_limit).map(|read| read.value),
         data: reader.key(&fields, "data", data).map(|read| read.value),
         weight: reader.key(&fields, "weight", Reader::weight),
         deadline: reader.key(&fields, "deadline", |reader, node| reader.duration(node, true)).map(|read| read.value),
@@ -88,12 +102,13 @@ pub(in crate::raw) fn route<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Opti
     })
 }
 
-fn extracted<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Target> {
+fn extracted<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<(Target, Option<Spanned<Rewrite>>)> {
     if !matches!(node.kind, Kind::Map(_)) {
-        return reader.target(node);
+        return reader.target(node).map(|target| (target, None));
     }
     let fields = reader.fields(node, &keys::EXTRACTED)?;
-    reader.key(&fields, "upstream", Reader::target).map(|read| read.value)
+    let rewrite = reader.key(&fields, "rewrite", rewrite);
+    reader.key(&fields, "upstream", Reader::target).map(|read| (read.value, rewrite))
 }
 
 fn data<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Data> {

@@ -10,7 +10,9 @@ use crate::limits::ENDPOINTS_MAX;
 use crate::name::UpstreamName;
 use crate::raw::keys;
 use crate::raw::leaf::{COUNT_MAX, TIMES_MAX, is_host};
+use crate::raw::rewrite::own_names;
 use crate::raw::walk::{Reader, Spanned};
+use crate::rewrite::OwnNames;
 use crate::route::{
     Balance, ClientCertificate, Endpoint, HealthCheck, HostPolicy, OutlierDetection, Retry, Timeouts, Tls, Upstream,
 };
@@ -40,6 +42,7 @@ pub(crate) struct Unnamed {
     health_check: Option<HealthCheck>,
     outlier_detection: Option<OutlierDetection>,
     tls: Tls,
+    own_names: OwnNames,
 }
 
 impl Unnamed {
@@ -57,6 +60,7 @@ impl Unnamed {
             health_check: None,
             outlier_detection: None,
             tls: Tls::default(),
+            own_names: OwnNames::default(),
         }
     }
 
@@ -75,6 +79,7 @@ impl Unnamed {
             health_check: self.health_check,
             outlier_detection: self.outlier_detection,
             tls: self.tls,
+            own_names: self.own_names,
         }
     }
 
@@ -105,6 +110,7 @@ pub(in crate::raw) fn upstream<'a>(reader: &mut Reader<'a>, node: &'a Node) -> O
     let max_in_flight = reader.key(&fields, "max_in_flight", |reader, node| reader.count_u32(node, 1, COUNT_MAX));
     let fallback_share = reader.key(&fields, "fallback_share", Reader::weight);
     let retry = reader.key(&fields, "retry", retry);
+    let own_names = reader.key(&fields, "own_names", own_names);
 
     let health_check = reader.key(&fields, "health_check", health_check);
     let outlier_detection = reader.key(&fields, "outlier_detection", outlier_detection);
@@ -129,6 +135,7 @@ pub(in crate::raw) fn upstream<'a>(reader: &mut Reader<'a>, node: &'a Node) -> O
         health_check: health_check.map(|check| check.value),
         outlier_detection: outlier_detection.map(|detection| detection.value),
         tls: tls.map_or(upstream.tls, |tls| tls.value),
+        own_names: own_names.map(|names| names.value).unwrap_or_default(),
     })
 }
 

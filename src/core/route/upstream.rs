@@ -9,6 +9,7 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 
 use crate::name::UpstreamName;
+use crate::rewrite::OwnNames;
 use crate::weight::Weight;
 
 /// A named group of endpoints.
@@ -38,6 +39,8 @@ pub struct Upstream {
     pub outlier_detection: Option<OutlierDetection>,
     /// How endpoints over TLS are known, and we to them.
     pub tls: Tls,
+    /// What it calls itself in its answers. Default: its endpoints.
+    pub own_names: OwnNames,
 }
 
 /// Where an endpoint listens.

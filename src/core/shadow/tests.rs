@@ -24,6 +24,7 @@ pub(crate) fn route(shadow: Option<ShadowPolicy>) -> Route {
         health_check: None,
         outlier_detection: None,
         tls: Tls::default(),
+        own_names: crate::rewrite::OwnNames::default(),
     };
     Route {
         name: "cart-total".parse().expect("a name"),
@@ -40,6 +41,9 @@ pub(crate) fn route(shadow: Option<ShadowPolicy>) -> Route {
             cookies: Vec::new(),
         },
         extracted: Arc::new(extracted),
+        rewrite: None,
+        upgrades: Vec::new(),
+        rate_limit: None,
         data: Data::Legacy,
         weight: Weight::NONE,
         deadline: Some(Duration::from_secs(60)),

@@ -12,6 +12,7 @@ use crate::route::{BreakerPolicy, Data, FallbackPolicy, LeasePolicy, Route};
 use crate::table::journeys;
 use crate::table::upstreams::Upstreams;
 use crate::table::{Journey, Revision, RoutingTable, Written, warnings};
+use crate::template::PathPattern;
 use crate::tree::Span;
 use crate::weight::Weight;
 
@@ -63,6 +64,9 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
             sticky_on: journey.map_or_else(|| Arc::from([]), |journey| Arc::clone(&journey.sticky_on)),
             conditions: conditions.value.clone(),
             extracted,
+            rewrite: raw_route.rewrite.as_ref().map(|rewrite| Arc::new(rewrite.value.clone())),
+            upgrades: raw_route.upgrades.clone(),
+            rate_limit: raw_route.rate_limit.clone(),
             data,
             weight: raw_route.weight.map_or(Weight::NONE, |weight| weight.value),
             deadline: Some(raw_route.deadline.unwrap_or(DEADLINE)).filter(|deadline| !deadline.is_zero()),
@@ -196,6 +200,27 @@ fn check_between_keys(route: &RawRoute, faults: &mut Faults) {
         let path = format!("routes[{}].fallback", route.index);
         let message = "with `data: extracted` nothing goes back to legacy by itself, so a fallback would do nothing";
         faults.push(Fault::error(route.span, path, message).with_help("write `fallback: never`, or take it out"));
+    }
+    if let (Some(rewrite), Some(conditions)) = (&route.rewrite, &route.conditions)
+        && let Some(inner) = &rewrite.value.path
+    {
+        let known = conditions.value.path.parameters();
+        let rest = match &conditions.value.path {
+            PathPattern::Template(template) => template.rest.as_deref(),
+            PathPattern::Regex(_) => None,
+        };
+        let path = format!("routes[{}].extracted.rewrite.path", route.index);
+        for name in inner.parameters() {
+            let message = if !known.contains(&name) {
+                format!("`{name}` is no parameter of the route's path")
+            } else if rest == Some(name) && inner.rest.as_deref() != Some(name) {
+                format!("`{name}` is the rest of the route's path, so it is written `{{*{name}}}`")
+            } else {
+                continue;
+            };
+            let help = did_you_mean(name, known.iter().copied());
+            faults.push(Fault::error(rewrite.span, path.clone(), message).with_maybe_help(help));
+        }
     }
     if let (Some(locate), Some(conditions)) = (&route.locate, &route.conditions) {
         let known = conditions.value.path.parameters();

@@ -117,7 +117,8 @@ impl Plan {
 
     /// Likewise, with the routes file as it is (or is not).
     pub(crate) fn start_as_is(self) -> Proxy {
-        let mut child = self.command().stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let access_log = std::fs::File::create(self.dir.path().join("access.log")).unwrap();
+        let mut child = self.command().stderr(Stdio::piped()).stdout(access_log).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (lines, log) = mpsc::channel();
         std::thread::spawn(move || {
@@ -152,7 +153,10 @@ impl Plan {
     pub(crate) fn command(&self) -> Command {
         let mut command = strangler();
         command.arg("run").arg("--routes").arg(self.routes_file()).arg("--state-dir").arg(self.state_dir());
-        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "2", "--access-log", "off"]);
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "2"]);
+        if !self.arguments.iter().any(|argument| argument.starts_with("--access-log")) {
+            command.args(["--access-log", "off"]);
+        }
         command.args(&self.arguments);
         command
     }
@@ -261,6 +265,19 @@ impl Proxy {
                 Ok(_) => {}
                 Err(error) => panic!("the log never said {text:?}: {error}"),
             }
+        }
+    }
+
+    /// Waits for a line of its access log that contains `text`; it must have been switched on.
+    pub(crate) async fn wait_for_access(&self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let log = std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
+            if let Some(line) = log.lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < until, "the access log never said {text:?}:\n{log}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -80,8 +80,18 @@ pub(in crate::raw) static ROUTE: Block = Block {
         Key::not_yet("retired", "Legacy is never asked again."),
         Key::not_yet("target", "The day by which the route should be extracted."),
         Key::not_yet("brownout", "Times at which legacy is switched off on purpose."),
-        Key::not_yet("rate_limit", "A bound on requests per key."),
-        Key::not_yet("upgrade", "WebSocket and other upgrades."),
+        Key::optional(
+            "rate_limit",
+            Shape::Block(&RATE_LIMIT),
+            "",
+            "A bound on the requests of one client; more is answered 429.",
+        ),
+        Key::optional(
+            "upgrade",
+            Shape::List(&Shape::Text),
+            "[]",
+            "Protocols that a connection may be switched to, as in `[websocket]`; what no route covers may be switched to WebSocket.",
+        ),
         Key::not_yet("release_header", "The answer header that names the extracted service's release."),
         Key::not_yet("shared_cache", "Whether shared caches may keep answers while the route is split."),
     ],
@@ -144,7 +154,38 @@ pub(in crate::raw) static EXTRACTED: Block = Block {
     about: "The service taken out.",
     keys: &[
         Key::required("upstream", TARGET, "A URL, or the name of an upstream."),
-        Key::not_yet("rewrite", "Paths, locations and cookies rewritten on the way."),
+        Key::optional("rewrite", Shape::Block(&REWRITE), "", "Paths, locations and cookies rewritten on the way."),
+    ],
+};
+
+pub(in crate::raw) static REWRITE: Block = Block {
+    name: "rewrite",
+    about: "What the service is asked for, and what the browser sees of its names. Legacy is asked as the client asked.",
+    keys: &[
+        Key::optional("path", Shape::Path, "as it came", "The service's path, with parameters of the route's path."),
+        Key::optional("location", Shape::Bool, "false", "Whether paths in its redirects are mapped back."),
+        Key::optional("cookie_path", Shape::Text, "", "`/shop=/`: cookies of the first path become the second's."),
+        Key::optional(
+            "cookie_domain",
+            Shape::Text,
+            "",
+            "`legacy.internal=shop.example.com`; with nothing after `=` they become the asked host's.",
+        ),
+    ],
+};
+
+pub(in crate::raw) static RATE_LIMIT: Block = Block {
+    name: "rate limit",
+    about: "A bound on the requests of one client: a bucket of `burst`, filled at `rate`.",
+    keys: &[
+        Key::optional(
+            "key",
+            Shape::Any(&[Shape::OneOf(&["client"]), Shape::KeySource]),
+            "client",
+            "Who is one client: an address, or a header or cookie (and the address, where that is missing).",
+        ),
+        Key::required("rate", Shape::Text, "Requests in a time, as in `10/s`, `100/m` or `1000/h`."),
+        Key::optional("burst", Shape::Count(1, 1_000_000), "the number in `rate`", "Requests at once."),
     ],
 };
 

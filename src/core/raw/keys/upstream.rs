@@ -38,6 +38,7 @@ pub(in crate::raw) static UPSTREAM: Block = Block {
             "Largest part of `max_in_flight` that fallbacks may take.",
         ),
         Key::optional("retry", Shape::Block(&RETRY), "", "When a request is tried again on the same upstream."),
+        Key::optional("own_names", Shape::Block(&OWN_NAMES), "", "What it calls itself in its answers, mapped back."),
         Key::optional(
             "health_check",
             Shape::Block(&HEALTH_CHECK),
@@ -51,6 +52,26 @@ pub(in crate::raw) static UPSTREAM: Block = Block {
             "Endpoints that fail requests are left out for a while. The last one never is.",
         ),
         Key::optional("tls", Shape::Block(&TLS), "", "How endpoints over TLS are known, and we to them."),
+    ],
+};
+
+pub(in crate::raw) static OWN_NAMES: Block = Block {
+    name: "own names",
+    about: "What an upstream calls itself in its answers; a browser sees the host that it asked instead.",
+    keys: &[
+        Key::optional(
+            "hosts",
+            Shape::List(&Shape::Text),
+            "[]",
+            "Hosts in its redirects, as in `legacy.internal:8000`; without a port: all of its ports. Its endpoints always count.",
+        ),
+        Key::optional("cookie_path", Shape::Text, "", "`/shop=/`: cookies of the first path become the second's."),
+        Key::optional(
+            "cookie_domain",
+            Shape::Text,
+            "",
+            "`legacy.internal=shop.example.com`; with nothing after `=` they become the asked host's.",
+        ),
     ],
 };
 
