@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use strangler_core::cidr::Cidr;
 use strangler_core::observation::{CopyJob, Observation};
 use strangler_core::override_token::SigningKey;
+use strangler_core::server::{ClientLimits, ServerConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;
@@ -40,8 +40,8 @@ const READ_AHEAD_BYTES_MAX: u64 = 64 << 20;
 /// What the data plane is told at start.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// Peers that may say who the client is, and that may mark copies.
-    pub trusted: Vec<Cidr>,
+    /// Listeners, limits, peers that may say who the client is (and that may mark copies), and how it ends.
+    pub server: ServerConfig,
     /// Keys of override tokens.
     pub keys: Vec<SigningKey>,
     /// Seeds the hash of a caller's key that goes with a copy: the same caller can be told again, not who it is.
@@ -50,7 +50,7 @@ pub struct Settings {
     pub expose_decision: bool,
     /// Whether requests are logged.
     pub access_log: bool,
-    /// Bounds on clients.
+    /// Bounds on clients, in the units that this plane counts in.
     pub limits: Limits,
 }
 
@@ -83,6 +83,19 @@ impl Default for Limits {
             body_idle: Duration::from_secs(60),
             connections: 100_000,
             in_flight: 50_000,
+        }
+    }
+}
+
+impl From<&ClientLimits> for Limits {
+    fn from(limits: &ClientLimits) -> Limits {
+        Limits {
+            header_deadline: limits.header_deadline,
+            keep_alive: limits.keep_alive,
+            head_bytes: limits.header_bytes as usize + limits.request_line as usize,
+            fields: limits.headers as usize,
+            in_flight: i64::from(limits.in_flight),
+            ..Limits::default()
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::args::RunArgs;
 use crate::proxy::listen::ListenError;
 use crate::run::first::{first_routes, load_keys};
 use crate::run::keys::KeysError;
-use crate::run::options::Options;
+use crate::run::options::{Options, OptionsError};
 use crate::run::process::Process;
 use crate::telemetry::logs;
 
@@ -38,6 +38,9 @@ pub enum RunError {
         /// All faults, for people.
         shown: String,
     },
+    /// What was asked for cannot be done.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
     /// The keys cannot be used.
     #[error("cannot start without keys")]
     Keys(#[from] KeysError),
@@ -74,7 +77,7 @@ impl RunError {
     /// 78 when the configuration was refused (sysexits' `EX_CONFIG`), else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            RunError::Refused { .. } => 78,
+            RunError::Refused { .. } | RunError::Options(_) => 78,
             RunError::Keys(_)
             | RunError::Listen(_)
             | RunError::Admin { .. }
@@ -91,7 +94,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 
 /// Serves until a signal ends it, as the command line says.
 pub fn start(args: RunArgs) -> Result<(), RunError> {
-    let options = Options::from(args);
+    let options = Options::resolve(args)?;
     let _logs = logs::start(options.access_log);
     run(options)
 }

@@ -8,6 +8,7 @@ mod conditions;
 mod leaf;
 mod policy;
 mod route;
+pub mod server;
 mod upstream;
 mod walk;
 

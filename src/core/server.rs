@@ -1,6 +1,8 @@
 //! What a process is told at start: `strangler.yaml`, flags and variables, read and right. What changes while it runs is in
 //! `routes.yaml` instead.
 
+pub mod asked;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -72,12 +72,12 @@ impl Process {
             hand.forget(&dropped);
         }
         let settings = proxy::Settings {
-            trusted: options.trusted.clone(),
+            limits: proxy::Limits::from(&options.server.limits),
+            server: options.server.clone(),
             keys: keys.signing.clone(),
             caller_seed: u64::from_ne_bytes(keys.redaction.first_chunk().copied().unwrap_or_default()),
             expose_decision: options.expose_decision,
             access_log: options.access_log.is_some(),
-            limits: proxy::Limits::default(),
         };
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
         let budget = ByteBudget::new(SHADOW_BYTES_MAX);
@@ -107,8 +107,12 @@ impl Process {
         let _in_control = control.enter();
         let mut signals = Signals::new().map_err(system("signal handlers"))?;
         // Bound before anything is started: an address that is taken ends the start with nothing to undo.
-        let bound: Vec<_> =
-            options.listen.iter().map(|address| bind(*address, options.threads)).collect::<Result<_, _>>()?;
+        let bound: Vec<_> = options
+            .server
+            .listeners
+            .iter()
+            .map(|listener| bind(listener.address, options.threads))
+            .collect::<Result<_, _>>()?;
         let admin_listener = control.block_on(listen("admin", options.admin))?;
         let telemetry_listener =
             options.telemetry.map(|address| control.block_on(listen("telemetry", address))).transpose()?;
@@ -156,7 +160,7 @@ impl Process {
             core_part(proxy, shadow, budget),
             &stopping,
             &hurried,
-            options.drain_deadline,
+            options.server.drain.deadline,
         )
         .map_err(system("the threads of the data plane"))?;
 
@@ -170,6 +174,7 @@ impl Process {
             readiness: readiness(&shared_status, &stopping),
             numbers: report::numbers(&metrics),
             apply,
+            upgrade: mpsc::channel(1).0,
         };
         let (admin_stop, admin_stopping) = watch::channel(false);
         let admin_address = admin_listener.local_addr().unwrap_or(options.admin);
