@@ -2,11 +2,15 @@
 
 mod first;
 pub mod keys;
+pub mod lock;
 pub mod options;
 mod process;
 mod reload;
 pub mod report;
 mod signals;
+pub mod sockets;
+mod systemd;
+mod upgrade;
 pub mod verbs;
 pub mod workers;
 
@@ -21,8 +25,12 @@ use crate::args::RunArgs;
 use crate::proxy::listen::ListenError;
 use crate::run::first::{first_routes, load_keys};
 use crate::run::keys::KeysError;
+use crate::run::lock::{InUse, Lock};
 use crate::run::options::{Options, OptionsError};
 use crate::run::process::Process;
+use crate::run::sockets::SocketsError;
+use crate::run::systemd::Activated;
+use crate::run::upgrade::heir::Predecessor;
 use crate::telemetry::logs;
 
 /// How long the control plane's last tasks are waited for.
@@ -47,6 +55,12 @@ pub enum RunError {
     /// An address is taken, or not ours.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A socket is not where it should be.
+    #[error(transparent)]
+    Sockets(#[from] SocketsError),
+    /// Another process works on the state directory.
+    #[error(transparent)]
+    InUse(#[from] InUse),
     /// The admin or telemetry address cannot be served.
     #[error("cannot serve the {plane} plane on {address}")]
     Admin {
@@ -80,6 +94,8 @@ impl RunError {
             RunError::Refused { .. } | RunError::Options(_) => 78,
             RunError::Keys(_)
             | RunError::Listen(_)
+            | RunError::Sockets(_)
+            | RunError::InUse(_)
             | RunError::Admin { .. }
             | RunError::AdminAddress(_)
             | RunError::System { .. }
@@ -94,19 +110,34 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 
 /// Serves until a signal ends it, as the command line says.
 pub fn start(args: RunArgs) -> Result<(), RunError> {
+    let given = Given {
+        // Both before there is a second thread: they take what is this process's alone out of what others inherit.
+        activated: systemd::activated().map_err(system("the sockets that the service manager opened"))?,
+        predecessor: Predecessor::find().map_err(system("the process to take over from"))?,
+    };
     let options = Options::resolve(args)?;
     let _logs = logs::start(options.access_log);
-    run(options)
+    run(options, given)
 }
 
-/// Serves until a signal ends it.
-pub fn run(options: Options) -> Result<(), RunError> {
+/// What a process is given by whoever started it.
+#[derive(Debug, Default)]
+struct Given {
+    /// The process that it takes over from.
+    predecessor: Option<Predecessor>,
+    /// Sockets that a service manager opened.
+    activated: Vec<Activated>,
+}
+
+fn run(options: Options, mut given: Given) -> Result<(), RunError> {
     admin::check_address(options.admin)?;
     // For its owner only: it holds keys, a token and what was learned of users.
     if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir) {
         // The store, the keys and the token each say what they lose by it.
         tracing::error!(state_dir = %options.state_dir.display(), %error, "cannot make the state directory");
     }
+    let handed = given.predecessor.as_mut().and_then(|before| before.lock.take());
+    let lock = handed.map_or_else(|| Lock::take(&options.state_dir), |lock| Ok(Some(lock)))?;
     let keys = load_keys(&options)?;
     let first = first_routes(&options)?;
     let control = tokio::runtime::Builder::new_multi_thread()
@@ -116,7 +147,8 @@ pub fn run(options: Options) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(system("a runtime for the control plane"))?;
-    let outcome = Process::build(options, &keys, first, &control).and_then(|process| process.serve(&control));
+    let outcome =
+        Process::build(options, &keys, first, &control).and_then(|process| process.serve(given, lock, &control));
     // What still runs there (a look-up that hangs) must not hold the end up.
     control.shutdown_timeout(CONTROL_END_MAX);
     outcome

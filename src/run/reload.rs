@@ -17,6 +17,7 @@ use crate::live::{Live, Publish};
 use crate::proxy::attached::Attached;
 use crate::run::options::Options;
 use crate::run::report;
+use crate::run::systemd::Manager;
 use crate::telemetry::metrics::Metrics;
 
 /// What watches the routes file.
@@ -26,9 +27,11 @@ pub(super) fn reloader(
     hand: &Arc<Control>,
     metrics: &Arc<Metrics>,
     status: &Arc<Mutex<ConfigStatus>>,
+    manager: &Manager,
 ) -> Reloader {
     let publish: Arc<dyn Publish> = Arc::clone(live) as Arc<dyn Publish>;
     let (hand, metrics, status) = (Arc::clone(hand), Arc::clone(metrics), Arc::clone(status));
+    let manager = manager.clone();
     let path = options.routes.clone();
     let handle = tokio::runtime::Handle::current();
     let make = move |current: &Arc<Snapshot>, table: Arc<RoutingTable>| {
@@ -45,6 +48,7 @@ pub(super) fn reloader(
             report::show_config(&metrics, now);
             metrics.count_reload(now.last.outcome.as_str());
             log_attempt(&path, now);
+            manager.reloaded();
             *status.lock().unwrap_or_else(PoisonError::into_inner) = now.clone();
         }),
     }
@@ -75,11 +79,11 @@ fn log_attempt(path: &Path, status: &ConfigStatus) {
 }
 
 /// For `/readyz`.
-pub(super) fn readiness(status: &Arc<Mutex<ConfigStatus>>, stopping: &watch::Receiver<bool>) -> admin::ReadReadiness {
-    let (status, stopping) = (Arc::clone(status), stopping.clone());
+pub(super) fn readiness(status: &Arc<Mutex<ConfigStatus>>, draining: &watch::Receiver<bool>) -> admin::ReadReadiness {
+    let (status, draining) = (Arc::clone(status), draining.clone());
     Arc::new(move || {
         let status = status.lock().unwrap_or_else(PoisonError::into_inner);
-        let draining = *stopping.borrow();
+        let draining = *draining.borrow();
         let refused = (!status.last.outcome.is_success())
             .then(|| status.last.faults.first().map_or_else(String::new, |fault| fault.message.clone()));
         Readiness {
