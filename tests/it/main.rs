@@ -4,10 +4,13 @@
 
 mod assignment;
 mod config;
+mod deploy;
 mod fallback;
 mod faults;
 mod forwarding;
+mod life;
 mod reload;
+mod server_file;
 mod shadow;
 mod support;
 mod tidy;
