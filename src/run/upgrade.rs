@@ -54,6 +54,9 @@ pub(super) enum UpgradeError {
     /// This process ends.
     #[error("this process is draining")]
     Draining,
+    /// When the first process of a container ends, all others are ended.
+    #[error("this is the first process of its container, whose end is the end of all; start a new container instead")]
+    First,
 }
 
 /// What a new binary needs of this process.
@@ -157,6 +160,9 @@ impl Upgrader {
     }
 
     fn hand_over(&self) -> Result<(Heir, Upgraded), UpgradeError> {
+        if std::process::id() == 1 {
+            return Err(UpgradeError::First);
+        }
         let begun = Instant::now();
         let (ours, theirs) = UnixStream::pair().map_err(UpgradeError::Talk)?;
         let pid = self.start(theirs)?;
