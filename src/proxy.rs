@@ -92,7 +92,8 @@ impl From<&ClientLimits> for Limits {
         Limits {
             header_deadline: limits.header_deadline,
             keep_alive: limits.keep_alive,
-            head_bytes: limits.header_bytes as usize + limits.request_line as usize,
+            // The HTTP library reads into no less.
+            head_bytes: (limits.header_bytes as usize + limits.request_line as usize).max(8 << 10),
             fields: limits.headers as usize,
             in_flight: i64::from(limits.in_flight),
             ..Limits::default()

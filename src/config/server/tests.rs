@@ -16,6 +16,7 @@ listeners:
     tls:
       certificates: [{cert: tls/a.pem, key: /etc/keys/a.key}]
       client_ca: ca.pem
+      client_subject: true
 admin: {address: 127.0.0.1:9901, token_file: token}
 telemetry: {address: 0.0.0.0:9902, access_log: {format: text}}
 state_dir: ../state
@@ -41,6 +42,7 @@ fn every_key_is_read_and_paths_are_relative_to_the_file() {
     let files = tls.tls.as_ref().unwrap();
     let expect = CertificateFiles { cert: "/etc/strangler/tls/a.pem".into(), key: "/etc/keys/a.key".into() };
     assert_eq!((&files.certificates[..], files.client_auth), (&[expect][..], ClientAuth::Required));
+    assert!(files.client_subject);
     assert_eq!(files.client_ca, Some(PathBuf::from("/etc/strangler/ca.pem")));
     assert_eq!(asked.admin.unwrap().port(), 9_901);
     assert_eq!(asked.admin_token_file, Some(PathBuf::from("/etc/strangler/token")));
@@ -83,6 +85,13 @@ fn each_fault_is_told_with_its_place() {
             "no authority",
             "client_ca",
         ),
+        (
+            "listeners: [{address: 1.1.1.1:1, tls: {certificates: [{cert: a, key: b}], client_subject: true}}]",
+            1,
+            91,
+            "without `client_ca`",
+            "",
+        ),
         ("listeners: [{address: 1.1.1.1:1, protocol: http3}]", 1, 44, "expected one of `auto`", ""),
         ("admin: {address: 0.0.0.0:9900}", 1, 18, "no loopback address", "telemetry"),
         ("admin: {tls: {}}", 1, 9, "`tls` is not supported yet", ""),
@@ -107,6 +116,22 @@ fn each_fault_is_told_with_its_place() {
         assert_eq!((fault.span.line, fault.span.column), (line, column), "{text}: {fault}");
         assert!(fault.help.as_deref().unwrap_or_default().contains(help), "{text}: {:?}", fault.help);
     }
+}
+
+/// A half-written file is taken or refused with a place inside of it, never a panic.
+#[test]
+fn every_cut_of_a_file_is_taken_or_refused_with_a_place() {
+    let (mut taken, mut refused) = (0, 0);
+    for end in 0..=WHOLE.len() {
+        let loaded = load(&WHOLE.as_bytes()[..end], Path::new("f"));
+        if loaded.asked.is_some() {
+            taken += 1;
+        } else {
+            assert!(!loaded.faults.is_empty() && loaded.faults.iter().all(|it| it.span.start as usize <= end), "{end}");
+            refused += 1;
+        }
+    }
+    assert!(taken > 10 && refused > taken, "{taken} taken, {refused} refused");
 }
 
 #[test]

@@ -158,11 +158,16 @@ fn tls<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<ListenerTls> {
         let help = "name the authorities' certificates under `client_ca`".to_owned();
         reader.fault_with_help(auth.span, "there is no authority to hold a client's certificate against", Some(help));
     }
+    let client_subject = reader.key(&fields, "client_subject", Reader::bool);
+    if let Some(told) = client_subject.filter(|told| told.value && !fields.has("client_ca")) {
+        reader.fault(told.span, "without `client_ca` there is no client's certificate to tell about");
+    }
     let by_default = if client_ca.is_some() { ClientAuth::Required } else { ClientAuth::None };
     Some(ListenerTls {
         certificates: value(certificates)?,
         client_ca,
         client_auth: value(client_auth).unwrap_or(by_default),
+        client_subject: value(client_subject).unwrap_or(false),
     })
 }
 

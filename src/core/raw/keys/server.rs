@@ -72,7 +72,7 @@ pub(in crate::raw) static LISTENER: Block = Block {
             "max_connections_per_ip",
             Shape::Count(0, COUNT_MAX),
             "0",
-            "Of one client address; 0 is no bound, for a load balancer is one address.",
+            "Of one client (an IPv4 address, or the /64 of an IPv6 one); 0 is no bound, for a load balancer is one address.",
         ),
     ],
 };
@@ -92,6 +92,12 @@ pub(in crate::raw) static LISTENER_TLS: Block = Block {
             Shape::OneOf(&["none", "optional", "required"]),
             "required where `client_ca` is written, else none",
             "Whether clients must show a certificate.",
+        ),
+        Key::optional(
+            "client_subject",
+            Shape::Bool,
+            "false",
+            "Upstreams are told the subject of the client's certificate, as `strangler-client-subject`.",
         ),
     ],
 };
