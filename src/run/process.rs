@@ -219,7 +219,7 @@ impl Process {
                 upgrader.abandon();
                 manager.stopping();
                 let delay = options.server.drain.delay;
-                tracing::info!(cause, ?delay, "draining: not ready any more; after the delay, no new connections");
+                tracing::info!(cause, ?delay, "stopping: draining, not ready any more; after the delay no new connections");
                 let _ = drain.send(true);
                 let is_hurried = control.block_on(async {
                     tokio::select! {
