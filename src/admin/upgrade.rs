@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use crate::admin::api::{App, json, to_its_end, who};
 use crate::admin::problem::Problem;
 use crate::admin::{Admin, Peer};
-use crate::store::{AuditEntry, now_unix_ms};
 
 /// Asks whoever owns the process to start a new binary.
 #[derive(Debug)]
@@ -56,20 +55,9 @@ pub(super) async fn upgrade(
 async fn ask(admin: std::sync::Arc<Admin>, by: String) -> Result<Response, Problem> {
     let (reply, outcome) = oneshot::channel();
     let busy = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "an upgrade is under way already; ask again");
-    admin.state.upgrade.try_send(UpgradeRequest { by: by.clone(), reply }).map_err(busy)?;
-    // Whoever works it off has a bound of its own.
+    admin.state.upgrade.try_send(UpgradeRequest { by, reply }).map_err(busy)?;
+    // Whoever works it off has a bound of its own, and puts it on record.
     let outcome = outcome.await.unwrap_or_else(|_| Err("this process is on its way out".to_owned()));
-    let entry = AuditEntry {
-        at_unix_ms: now_unix_ms(),
-        who: by,
-        what: "upgrade".to_owned(),
-        to: outcome.as_ref().ok().map(|upgraded| format!("process {}", upgraded.pid)),
-        reason: outcome.as_ref().err().map_or("asked for", String::as_str).chars().take(1_000).collect(),
-        accepted: outcome.is_ok(),
-        ..AuditEntry::default()
-    };
-    // Queued before the store is handed over, which waits for what is queued.
-    admin.state.control.note_in_audit(entry);
     match outcome {
         Ok(upgraded) => Ok(Json(upgraded).into_response()),
         Err(why) => {

@@ -59,12 +59,12 @@ pub struct RunArgs {
     /// How it ends.
     #[command(flatten)]
     pub drain: DrainArgs,
-    /// Bounds on clients.
-    #[command(flatten)]
-    pub limits: LimitArgs,
     /// How long a new binary may take to be ready after SIGUSR2 or `strangler upgrade`, 50s at most; then this one goes on.
     #[arg(long, env = "STRANGLER_UPGRADE_DEADLINE", default_value = "30s", value_name = "TIME", value_parser = upgrade_bound)]
     pub upgrade_deadline: Duration,
+    /// Bounds on clients. Last: its heading holds for what follows.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// A value of `--listen`.

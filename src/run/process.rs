@@ -212,14 +212,17 @@ impl Process {
                 // It ends by itself within its own bound; a panic in it has been logged.
                 let _ = plane.await;
             }
-            store.close().await;
         };
         match end {
             End::Signal(cause) => {
                 upgrader.abandon();
                 manager.stopping();
                 let delay = options.server.drain.delay;
-                tracing::info!(cause, ?delay, "stopping: draining, not ready any more; after the delay no new connections");
+                tracing::info!(
+                    cause,
+                    ?delay,
+                    "stopping: draining, not ready any more; after the delay no new connections"
+                );
                 let _ = drain.send(true);
                 let is_hurried = control.block_on(async {
                     tokio::select! {
@@ -238,11 +241,13 @@ impl Process {
                 let _ = stop.send(true);
                 upgrader.release();
                 control.block_on(stop_planes);
+                control.block_on(store.hand_over());
                 heir.last_word(&hand);
                 control.spawn(hurry_on(signals, hand, Some(heir), hurry, false));
                 workers.join();
             }
         }
+        control.block_on(store.close());
         end_reloading(reloading);
         tracing::info!("stopped");
         Ok(())

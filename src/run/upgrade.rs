@@ -1,8 +1,9 @@
 //! A new binary takes over: this process starts it, hands it the listening sockets and the lock, and only when it says that it
 //! serves does this one stop accepting. Whatever goes wrong before that, this one goes on.
 //!
-//! What people move is moved by one process at a time: until the new one is ready by this one, which then ends its admin plane, closes
-//! its store and says its last word; the new one opens its admin plane after that. In between callers wait in the socket's queue.
+//! What people move is moved by one process at a time: until the new one is ready by this one, which then ends its admin plane, writes
+//! no more weights and kills, and says its last word; the new one opens its admin plane after that. In between callers wait in the
+//! socket's queue.
 
 mod channel;
 pub(super) mod heir;
@@ -26,6 +27,7 @@ use crate::run::sockets::Kept;
 use crate::run::upgrade::channel::{Channel, DESCRIPTORS_MAX, Word};
 use crate::run::upgrade::program::Program;
 use crate::run::upgrade::state::HandedState;
+use crate::store::AuditEntry;
 use crate::telemetry::metrics::Metrics;
 
 /// Tells a process that it is to take over, and from whom: its standard input is the way to that one.
@@ -108,6 +110,7 @@ impl Upgrader {
             let outcome = tokio::task::spawn_blocking(move || own.hand_over()).await;
             match outcome {
                 Ok(Ok((heir, upgraded))) => {
+                    self.audit(by, &Ok(upgraded.pid));
                     tracing::info!(
                         pid = upgraded.pid,
                         took_ms = upgraded.took_ms,
@@ -121,12 +124,26 @@ impl Upgrader {
                     let why = chain(&error);
                     tracing::error!(why, "the upgrade failed; this process goes on");
                     let is_late = matches!(error, UpgradeError::TimedOut(_));
+                    self.sign();
+                    self.audit(by, &Err(&why));
                     self.metrics.count_upgrade(if is_late { "timed_out" } else { "failed" });
                     let _ = reply.send(Err(why));
                 }
                 Err(_) => drop(reply.send(Err("it broke off".to_owned()))),
             }
         }
+    }
+
+    /// Queued before the other process is told anything: what is queued is on record before that one writes.
+    fn audit(&self, who: String, outcome: &Result<u32, &str>) {
+        self.control.note_in_audit(AuditEntry {
+            who,
+            what: "upgrade".to_owned(),
+            to: outcome.ok().map(|pid| format!("process {pid}")),
+            reason: outcome.err().unwrap_or("asked for").chars().take(1_000).collect(),
+            accepted: outcome.is_ok(),
+            ..AuditEntry::default()
+        });
     }
 
     /// This process ends without an heir: one that is being started is ended, and the sockets are let go.

@@ -199,6 +199,25 @@ async fn an_upgrade_that_fails_changes_nothing_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_process_that_is_told_to_end_takes_its_unready_heir_along() {
+    let legacy = Backend::answering(200, "legacy").await;
+    let dir = tempfile::tempdir().unwrap();
+    let link = linked(dir.path());
+    let mut proxy = Proxy::between(&legacy, &legacy).program(link.clone()).start().await;
+    let pid_file = dir.path().join("pid");
+    put(&link, Some(&format!("#!/bin/sh\necho $$ > {0}.new\nmv {0}.new {0}\nexec sleep 600\n", pid_file.display())));
+
+    proxy.signal("USR2");
+    wait_until("the heir was never started", || pid_file.exists()).await;
+    let heir = std::fs::read_to_string(&pid_file).unwrap();
+    proxy.signal("TERM");
+
+    assert!(proxy.wait().success());
+    let heir = PathBuf::from(format!("/proc/{}/fd/1", heir.trim()));
+    wait_until("the heir lives on", || !heir.exists()).await;
+}
+
+#[tokio::test]
 async fn what_people_move_during_upgrades_is_not_lost() {
     let legacy = Backend::answering(200, "legacy").await;
     let extracted = Backend::answering(200, "extracted").await;
