@@ -24,10 +24,12 @@ mod api;
 pub mod control;
 pub mod problem;
 pub mod token;
+pub mod upgrade;
 
 use crate::admin::control::Control;
 use crate::admin::problem::Problem;
 use crate::admin::token::{AdminTokens, Failures};
+use crate::admin::upgrade::UpgradeRequest;
 use crate::store::AuditEntry;
 
 /// Largest body of a request, in bytes.
@@ -148,6 +150,8 @@ pub struct AdminState {
     pub numbers: ReadNumbers,
     /// To whoever loads the routes file; a bounded channel.
     pub apply: mpsc::Sender<ApplyRequest>,
+    /// To whoever starts a new binary; a bounded channel.
+    pub upgrade: mpsc::Sender<UpgradeRequest>,
 }
 
 struct Admin {
@@ -203,6 +207,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/kill", post(api::kill_all))
         .route("/api/v1/unkill", post(api::unkill_all))
         .route("/api/v1/config/apply", post(api::apply))
+        .route("/api/v1/upgrade", post(upgrade::upgrade))
         .route("/api/v1/divergences", get(api::divergences))
         .route("/api/v1/audit", get(api::audit))
         .route_layer(from_fn_with_state(Arc::clone(&admin), demand_token));

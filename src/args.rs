@@ -1,15 +1,17 @@
 //! The command line: what can be written, its defaults and its help. What it means is decided elsewhere.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use strangler_core::cidr::Cidr;
 use strangler_core::name::RouteName;
 use strangler_core::runtime::WeightAsk;
 use strangler_core::side::Side;
+
+mod run;
+
+pub use crate::args::run::{AccessLog, Listen, RunArgs};
 
 /// Where the admin plane is when nobody says otherwise.
 pub const ADMIN_URL: &str = "http://127.0.0.1:9900";
@@ -39,14 +41,19 @@ Exit status: 0 done, 1 failed, 2 usage, 78 configuration refused.";
 pub enum Command {
     /// Runs the proxy.
     #[command(after_help = RUN_EXAMPLES)]
-    Run(RunArgs),
-    /// Says all that is wrong with a routes file; exit 78 if anything is.
+    Run(Box<RunArgs>),
+    /// Says all that is wrong with a routes file, or with strangler.yaml; exit 78 if anything is.
+    #[command(after_help = "Examples:\n  strangler check routes.yaml\n  strangler check --config strangler.yaml")]
     Check(CheckArgs),
     /// Says which route a request takes and why not the others, its key, bucket and side; from a file or a running proxy.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
-    /// Prints the JSON Schema of routes.yaml.
-    Schema,
+    /// Prints the JSON Schema of routes.yaml, or of strangler.yaml.
+    Schema {
+        /// That of strangler.yaml.
+        #[arg(long)]
+        config: bool,
+    },
     /// Makes a signed override for testers.
     OverrideToken(OverrideTokenArgs),
     /// Prints completions for a shell.
@@ -64,73 +71,13 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   strangler run
   strangler run --routes routes.yaml --listen 0.0.0.0:8080 --telemetry 0.0.0.0:9901 --trusted-proxies 10.0.0.0/8
+  strangler run --config /etc/strangler/strangler.yaml --routes /etc/strangler/routes.yaml
+
+Signals: TERM or INT ends it once requests under way have ended (a second one at once), HUP loads the routes file,
+USR1 kills every route, USR2 starts a new binary and hands the sockets over.
 
 Every flag can be given by its variable instead, several values with commas.
 A file that is refused starts from the last good one, alarmed; with --strict it does not start.";
-
-/// Of `run`.
-#[derive(Debug, ClapArgs)]
-pub struct RunArgs {
-    /// The routes file; watched, and loaded anew whenever it changes.
-    #[arg(long, env = "STRANGLER_ROUTES", default_value = "routes.yaml", value_name = "FILE")]
-    pub routes: PathBuf,
-    /// Where requests come in; may be given several times.
-    #[arg(
-        long,
-        env = "STRANGLER_LISTEN",
-        default_value = "127.0.0.1:8080",
-        value_name = "ADDR",
-        value_delimiter = ','
-    )]
-    pub listen: Vec<SocketAddr>,
-    /// The admin plane; a loopback address.
-    #[arg(long, env = "STRANGLER_ADMIN_ADDRESS", default_value = "127.0.0.1:9900", value_name = "ADDR")]
-    pub admin: SocketAddr,
-    /// Further host names by which the admin plane may be called.
-    #[arg(long, env = "STRANGLER_ADMIN_HOSTS", value_name = "NAME", value_delimiter = ',')]
-    pub admin_host: Vec<String>,
-    /// `/livez`, `/readyz` and `/metrics` only, for kubelet and Prometheus. Default: on the admin address alone.
-    #[arg(long, env = "STRANGLER_TELEMETRY", value_name = "ADDR")]
-    pub telemetry: Option<SocketAddr>,
-    /// What outlives a restart, the admin token and the kill file; made if it is missing.
-    #[arg(long, env = "STRANGLER_STATE_DIR", default_value = "state", value_name = "DIR")]
-    pub state_dir: PathBuf,
-    /// Worker threads. Default: one for each core.
-    #[arg(long, env = "STRANGLER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-    /// One line for each request, on standard output.
-    #[arg(long, env = "STRANGLER_ACCESS_LOG", default_value = "json", value_name = "FORMAT")]
-    pub access_log: AccessLog,
-    /// Do not start from the last good file when the routes file is refused: exit 78.
-    #[arg(long, env = "STRANGLER_STRICT")]
-    pub strict: bool,
-    /// Keys for signing and redaction; the same on every replica. Default: made in the state directory.
-    #[arg(long, env = "STRANGLER_KEYS_FILE", value_name = "FILE")]
-    pub keys_file: Option<PathBuf>,
-    /// The admin token, or several, one a line. Default: made in the state directory.
-    #[arg(long, env = "STRANGLER_ADMIN_TOKEN_FILE", value_name = "FILE")]
-    pub admin_token_file: Option<PathBuf>,
-    /// Peers whose `X-Forwarded-*` is believed; may be given several times.
-    #[arg(long, env = "STRANGLER_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
-    pub trusted_proxies: Vec<Cidr>,
-    /// Answers say `strangler-side` and `strangler-route`.
-    #[arg(long, env = "STRANGLER_EXPOSE_DECISION")]
-    pub expose_decision: bool,
-    /// How long open requests may take to end after SIGTERM.
-    #[arg(long, env = "STRANGLER_DRAIN_DEADLINE", default_value = "30s", value_name = "TIME", value_parser = duration)]
-    pub drain_deadline: Duration,
-}
-
-/// How requests are logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AccessLog {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-    /// Not at all.
-    Off,
-}
 
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -145,9 +92,12 @@ pub enum Format {
 /// Of `check`.
 #[derive(Debug, ClapArgs)]
 pub struct CheckArgs {
-    /// The routes file.
-    #[arg(default_value = "routes.yaml", env = "STRANGLER_ROUTES")]
-    pub file: PathBuf,
+    /// The routes file. Default: routes.yaml, unless --config is given alone.
+    #[arg(env = "STRANGLER_ROUTES")]
+    pub file: Option<PathBuf>,
+    /// A strangler.yaml.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// How to print what is wrong.
     #[arg(long, default_value = "text", value_enum)]
     pub format: Format,
@@ -239,6 +189,9 @@ pub enum ClientCommand {
     /// Shows every route: its stage, the file's weight and the running one, and what to look at.
     #[command(after_help = "Examples:\n  strangler status\n  strangler status --watch")]
     Status(StatusArgs),
+    /// Starts the binary anew and hands it the sockets; nobody is refused. If the new one fails, the old one goes on: exit 1.
+    #[command(after_help = "Example:\n  install -m 755 strangler-1.1 /usr/local/bin/strangler && strangler upgrade")]
+    Upgrade(UpgradeArgs),
     /// Shows the stored pairs of answers that differed, newest first.
     #[command(after_help = "Examples:\n  strangler divergences\n  strangler divergences cart-total --limit 5")]
     Divergences(DivergencesArgs),
@@ -339,6 +292,14 @@ pub struct StatusArgs {
     pub admin: AdminArgs,
 }
 
+/// Of `upgrade`.
+#[derive(Debug, ClapArgs)]
+pub struct UpgradeArgs {
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
 /// Of `divergences`.
 #[derive(Debug, ClapArgs)]
 pub struct DivergencesArgs {
@@ -392,16 +353,15 @@ mod tests {
     }
 
     #[test]
-    fn run_has_the_defaults_of_the_design() {
+    fn run_leaves_open_what_the_file_may_say() {
         let Ok(Command::Run(run)) = parsed("strangler run") else { panic!("run") };
-        assert_eq!(run.listen, ["127.0.0.1:8080".parse().unwrap()]);
-        assert_eq!(run.admin, "127.0.0.1:9900".parse().unwrap());
-        assert_eq!((run.state_dir, run.routes), (PathBuf::from("state"), PathBuf::from("routes.yaml")));
-        assert_eq!((run.drain_deadline, run.telemetry, run.strict), (Duration::from_secs(30), None, false));
+        assert_eq!((run.listen, run.admin, run.state_dir), (Vec::new(), None, None));
+        assert_eq!((run.config, run.routes), (None, PathBuf::from("routes.yaml")));
+        assert_eq!((run.upgrade_deadline, run.telemetry, run.strict), (Duration::from_secs(30), None, false));
         let line = "strangler run --listen [::1]:80 --listen 0.0.0.0:81 --trusted-proxies 10.0.0.0/8,::1 --drain-deadline 500ms";
         let Ok(Command::Run(run)) = parsed(line) else { panic!("run") };
         assert_eq!((run.listen.len(), run.trusted_proxies.len()), (2, 2));
-        assert_eq!(run.drain_deadline, Duration::from_millis(500));
+        assert_eq!(run.drain.drain_deadline, Some(Duration::from_millis(500)));
     }
 
     #[test]
@@ -416,6 +376,9 @@ mod tests {
             "strangler run --threads 0",
             "strangler run --drain-deadline 30",
             "strangler run --trusted-proxies nonsense",
+            "strangler run --listen localhost:80",
+            "strangler run --limit-header-bytes 1GiB",
+            "strangler run --limit-keep-alive 0s",
             "strangler divergences --limit 501",
             "strangler override-token --host h --route r --side left",
             "strangler completions tcsh9",
@@ -430,7 +393,10 @@ mod tests {
             "strangler check",
             "strangler check routes.yaml --format json",
             "strangler explain GET /a -H a:b -H c:d --routes f",
+            "strangler check --config strangler.yaml",
             "strangler schema",
+            "strangler schema --config",
+            "strangler upgrade --admin http://127.0.0.1:1",
             "strangler apply --accept-removals --admin http://127.0.0.1:1",
             "strangler weight cart file --reason r",
             "strangler kill --all --reason r --accept-stale",

@@ -11,7 +11,7 @@ mod show;
 
 use crate::args::{
     AdminArgs, ApplyArgs, ClientCommand, DivergencesArgs, ExplainArgs, Format, KillArgs, ScopeArgs, StatusArgs,
-    UnkillArgs, WeightArgs,
+    UnkillArgs, UpgradeArgs, WeightArgs,
 };
 use crate::cli::client::Client;
 pub use crate::cli::client::ClientError;
@@ -60,6 +60,7 @@ pub fn run(command: &ClientCommand, out: &mut dyn Write) -> Result<(), CliError>
         ClientCommand::Kill(args) => kill(args, out),
         ClientCommand::Unkill(args) => unkill(args, out),
         ClientCommand::Status(args) => status(args, out),
+        ClientCommand::Upgrade(args) => upgrade(args, out),
         ClientCommand::Divergences(args) => divergences(args, out),
     }
 }
@@ -111,6 +112,11 @@ fn unkill(args: &UnkillArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let body = json!({"reason": args.reason, "by": by()});
     let answer = Client::new(&args.admin)?.post(&path(&args.scope, "unkill"), &body)?;
     print(&args.admin, &answer, show::lifted, out)
+}
+
+fn upgrade(args: &UpgradeArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let answer = Client::new(&args.admin)?.post("/api/v1/upgrade", &json!({"by": by()}))?;
+    print(&args.admin, &answer, show::upgraded, out)
 }
 
 fn path(scope: &ScopeArgs, verb: &str) -> String {

@@ -2,6 +2,7 @@
 
 pub mod last_good;
 pub mod render;
+pub mod server;
 pub mod watch;
 pub mod yaml;
 

@@ -17,11 +17,11 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Run(args) => {
             drop(out);
-            return run::start(args).map_or_else(|error| fail(error.exit_code(), &error), |()| ExitCode::SUCCESS);
+            return run::start(*args).map_or_else(|error| fail(error.exit_code(), &error), |()| ExitCode::SUCCESS);
         }
         Command::Check(args) => verbs::check(&args, &mut out),
         Command::Explain(args) => verbs::explain(&args, &mut out),
-        Command::Schema => verbs::schema(&mut out),
+        Command::Schema { config } => verbs::schema(config, &mut out),
         Command::OverrideToken(args) => verbs::override_token(&args, &mut out),
         Command::Completions { shell } => {
             args::completions(shell, &mut out);

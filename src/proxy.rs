@@ -28,9 +28,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use strangler_core::cidr::Cidr;
 use strangler_core::observation::{CopyJob, Observation};
 use strangler_core::override_token::SigningKey;
+use strangler_core::server::{ClientLimits, ServerConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;
@@ -48,8 +48,8 @@ const READ_AHEAD_BYTES_MAX: u64 = 64 << 20;
 /// What the data plane is told at start.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// Peers that may say who the client is, and that may mark copies.
-    pub trusted: Vec<Cidr>,
+    /// Listeners, limits, peers that may say who the client is (and that may mark copies), and how it ends.
+    pub server: ServerConfig,
     /// Keys of override tokens.
     pub keys: Vec<SigningKey>,
     /// Seeds the hash of a caller's key that goes with a copy: the same caller can be told again, not who it is.
@@ -58,7 +58,7 @@ pub struct Settings {
     pub expose_decision: bool,
     /// Whether requests are logged.
     pub access_log: bool,
-    /// Bounds on clients.
+    /// Bounds on clients, in the units that this plane counts in.
     pub limits: Limits,
     /// Which side has seen which idempotency key. Default: nothing is kept beyond the process.
     pub pins: Arc<Pins>,
@@ -96,6 +96,20 @@ impl Default for Limits {
             body_min_rate: 240,
             connections: 100_000,
             in_flight: 50_000,
+        }
+    }
+}
+
+impl From<&ClientLimits> for Limits {
+    fn from(limits: &ClientLimits) -> Limits {
+        Limits {
+            header_deadline: limits.header_deadline,
+            keep_alive: limits.keep_alive,
+            // The HTTP library reads into no less.
+            head_bytes: (limits.header_bytes as usize + limits.request_line as usize).max(8 << 10),
+            fields: limits.headers as usize,
+            in_flight: i64::from(limits.in_flight),
+            ..Limits::default()
         }
     }
 }

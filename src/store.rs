@@ -337,6 +337,15 @@ impl Store {
         self.answer(answer).await?
     }
 
+    /// Weights and kills are another process's from now on: what was asked for before is on record when this answers (after 5 s at
+    /// the latest), and none of them is written afterwards. Divergences and the audit still are, until the store is closed.
+    pub async fn hand_over(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send_timeout(Command::HandOver { reply }, Duration::from_secs(1)).await.is_ok() {
+            let _ = tokio::time::timeout(Duration::from_secs(5), answer).await;
+        }
+    }
+
     /// Writes what is queued and closes the file. Answers after 5 s at the latest.
     pub async fn close(&self) {
         let (reply, answer) = oneshot::channel();

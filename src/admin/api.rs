@@ -29,7 +29,7 @@ const BY_BYTES_MAX: usize = 64;
 const NAMED_MAX: usize = 10;
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-type App = State<Arc<Admin>>;
+pub(super) type App = State<Arc<Admin>>;
 
 pub(super) async fn livez() -> &'static str {
     "alive\n"
@@ -420,14 +420,19 @@ pub(super) async fn explain(
 }
 
 /// A change is not given up half way because whoever asked has hung up.
-async fn to_its_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
+pub(super) async fn to_its_end<T: Send + 'static>(
+    change: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Problem> {
     let failed =
         |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the change broke off; look at the status");
     tokio::spawn(change).await.map_err(failed)
 }
 
 /// A body that says it is JSON and is: a form of another site cannot say so.
-fn json<T: DeserializeOwned>(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+pub(super) fn json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
         let detail = "the body must be `content-type: application/json`";
@@ -453,7 +458,7 @@ fn route_name(text: &str) -> Result<RouteName, Problem> {
 }
 
 /// What a person calls themselves, and where they are: the token alone says only that they may.
-fn who(peer: &Peer, by: Option<&str>) -> Result<String, Problem> {
+pub(super) fn who(peer: &Peer, by: Option<&str>) -> Result<String, Problem> {
     let ip = peer.0.ip();
     let who = match by {
         Some(by) if by.len() <= BY_BYTES_MAX => format!("{} (api, {ip})", by.trim()),

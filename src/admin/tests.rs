@@ -58,6 +58,7 @@ async fn state(dir: &Path) -> (AdminState, Store, mpsc::Receiver<ApplyRequest>, 
             (name == "cart").then(|| RouteNumbers { requests_legacy: 7, ..RouteNumbers::default() })
         }),
         apply,
+        upgrade: mpsc::channel(1).0,
     };
     (state, store, applied, readiness)
 }

@@ -18,6 +18,8 @@ use crate::args::AdminArgs;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Loading a file of the largest size takes longer than anything else that is asked.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(40);
+/// The proxy itself gives a new binary at most 50 s.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(55);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Why the proxy could not be asked, or said no.
@@ -125,7 +127,11 @@ impl Client {
         body: Option<&Value>,
         token: Option<String>,
     ) -> Result<Value, ClientError> {
-        let limit = if path.ends_with("/apply") { APPLY_TIMEOUT } else { TIMEOUT };
+        let limit = match path {
+            _ if path.ends_with("/apply") => APPLY_TIMEOUT,
+            _ if path.ends_with("/upgrade") => UPGRADE_TIMEOUT,
+            _ => TIMEOUT,
+        };
         let asked = async { tokio::time::timeout(limit, self.exchange(method, path, body, token)).await };
         match self.runtime.block_on(asked) {
             Ok(answer) => answer,

@@ -180,6 +180,16 @@ pub(super) fn killed(answer: &Value) -> String {
     out + &warning(answer)
 }
 
+pub(super) fn upgraded(answer: &Value) -> String {
+    format!(
+        "process {} serves ({}, ready after {} ms); process {} ends once its requests have\n",
+        number(answer, "pid"),
+        text(answer, "program"),
+        number(answer, "took_ms"),
+        number(answer, "from_pid"),
+    )
+}
+
 pub(super) fn lifted(answer: &Value) -> String {
     let mut out = format!("the kill of {} is lifted\n", scope_name(answer));
     let remaining = list(answer, "remaining");

@@ -71,6 +71,7 @@ impl Running {
                         Some(RouteNumbers { requests_legacy: 95, failures_legacy: 2, ..RouteNumbers::default() })
                     }),
                     apply,
+                    upgrade: mpsc::channel(1).0,
                 };
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 report.send((listener.local_addr().unwrap(), store.clone())).unwrap();
@@ -109,7 +110,7 @@ fn ask(line: &str, url: &str, state_dir: &Path) -> Result<String, (CliError, Str
         Command::Explain(args) => explain_running(&args, &mut out),
         other @ (Command::Run(_)
         | Command::Check(_)
-        | Command::Schema
+        | Command::Schema { .. }
         | Command::OverrideToken(_)
         | Command::Completions { .. }) => panic!("{other:?} is no verb of the client"),
     };

@@ -1,4 +1,4 @@
-//! The bounds of a routes file. A table without them is a promise nobody can keep.
+//! The bounds of the two files. A table without them is a promise nobody can keep.
 
 /// Most routes.
 pub const ROUTES_MAX: usize = 100_000;
@@ -24,3 +24,9 @@ pub const RULES_MAX: usize = 1_000;
 pub const BODY_BYTES_MAX: u64 = 1 << 40;
 /// Largest body that may be held in memory for a second try, a copy or a comparison: 64 MiB.
 pub const HELD_BYTES_MAX: u64 = 64 << 20;
+/// Most listeners of a process.
+pub const LISTENERS_MAX: usize = 64;
+/// Most certificates of a listener.
+pub const CERTIFICATES_MAX: usize = 1_000;
+/// Most blocks of trusted addresses.
+pub const TRUSTED_MAX: usize = 1_000;

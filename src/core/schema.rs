@@ -1,4 +1,4 @@
-//! The JSON Schema (draft 2020-12) of `routes.yaml`, made from the rows that the walk goes by: for completion and help in editors.
+//! The JSON Schema (draft 2020-12) of `routes.yaml` and of `strangler.yaml`, made from the rows that the walk goes by: for completion and help in editors.
 //!
 //! It says what a value looks like. What holds between values (names that exist, routes that tie) only the loader knows.
 
@@ -8,15 +8,24 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::raw::keys::{Block, CONFIG, Key, Shape, Takes};
+use crate::raw::keys::{Block, CONFIG, Key, SERVER, Shape, Takes};
 
-/// The whole schema.
+/// That of `routes.yaml`.
 pub fn schema() -> Value {
+    whole(&CONFIG)
+}
+
+/// That of `strangler.yaml`.
+pub fn server_schema() -> Value {
+    whole(&SERVER)
+}
+
+fn whole(file: &'static Block) -> Value {
     let mut defs = BTreeMap::new();
-    let root = block(&CONFIG, &mut defs);
+    let root = block(file, &mut defs);
     let mut out = Map::new();
     out.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
-    out.insert("title".to_owned(), json!("strangler: routes.yaml"));
+    out.insert("title".to_owned(), json!(format!("strangler: {}", file.name)));
     if let Value::Object(root) = root {
         out.extend(root);
     }
@@ -153,7 +162,15 @@ mod tests {
         assert!(route.get("rollout").is_none());
         assert_eq!(schema["required"], json!(["version", "legacy"]));
         assert_eq!(schema["$defs"]["shadow"]["properties"]["methods"]["default"], json!(["GET", "HEAD"]));
-        let mut blocks = vec![&CONFIG];
+        assert!(every_row(&CONFIG, &schema) > 100);
+        let schema = server_schema();
+        assert_eq!(schema["properties"]["drain"]["$ref"], "#/$defs/drain");
+        assert!(schema["properties"].get("fleet").is_none());
+        assert!(every_row(&SERVER, &schema) > 35);
+    }
+
+    fn every_row(file: &'static Block, schema: &Value) -> usize {
+        let mut blocks = vec![file];
         let mut seen = 0;
         while let Some(block) = blocks.pop() {
             for key in block.keys {
@@ -163,14 +180,14 @@ mod tests {
                     inner(shape, &mut blocks);
                 }
             }
-            let def = if block.name == CONFIG.name { &schema } else { &schema["$defs"][block.name.replace(' ', "-")] };
+            let def = if block.name == file.name { schema } else { &schema["$defs"][block.name.replace(' ', "-")] };
             for key in block.keys {
                 let is_there = def["properties"].get(key.name).is_some();
                 assert_eq!(is_there, !matches!(key.takes, Takes::NotYet), "{}.{}", block.name, key.name);
             }
             assert_eq!(def["additionalProperties"], false);
         }
-        assert!(seen > 100);
+        seen
     }
 
     fn inner(shape: &'static Shape, blocks: &mut Vec<&'static Block>) {

@@ -1,6 +1,8 @@
 //! What a process is told at start: `strangler.yaml`, flags and variables, read and right. What changes while it runs is in
 //! `routes.yaml` instead.
 
+pub mod asked;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +24,7 @@ pub struct ListenerConfig {
     pub is_internal: bool,
     /// Connections open at once; one more is closed. Default: 20,000.
     pub max_connections: u32,
-    /// Of one client address. Default: 0, no bound: a load balancer is one address.
+    /// Of one client: an IPv4 address, or the /64 of an IPv6 one. Default: 0, no bound: a load balancer is one address.
     pub max_connections_per_ip: u32,
 }
 
@@ -62,6 +64,8 @@ pub struct ListenerTls {
     pub client_ca: Option<PathBuf>,
     /// Default: none, and required where `client_ca` is given.
     pub client_auth: ClientAuth,
+    /// Whether upstreams are told the subject of the client's certificate, as `strangler-client-subject` (RFC 4514). Default: no.
+    pub client_subject: bool,
 }
 
 /// A certificate chain and its key, both PEM.

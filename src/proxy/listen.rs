@@ -150,7 +150,7 @@ impl ServerApp for App {
         let ip = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).to_canonical();
         let peer = Peer {
             text: HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            is_trusted: self.worker.proxy.settings.trusted.iter().any(|block| block.contains(ip)),
+            is_trusted: self.worker.proxy.settings.server.trusted_proxies.iter().any(|block| block.contains(ip)),
             ip,
         };
         connection::spawn(Arc::clone(&self.worker), stream, peer, stop.clone());

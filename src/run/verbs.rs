@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::{Value, json};
+use strangler_core::fault::Fault;
 use strangler_core::name::RouteName;
 use strangler_core::override_token::{LIFETIME_S_MAX, sign};
 use strangler_core::runtime::RuntimeState;
+use strangler_core::schema;
 use strangler_core::snapshot::Snapshot;
 
 use crate::args::{CheckArgs, ExplainArgs, Format, OverrideTokenArgs};
 use crate::cli::{self, CliError};
-use crate::config::{ReadError, base_of, load_below, read, render};
+use crate::config::{ReadError, base_of, load_below, read, render, server};
 use crate::run::keys::{self, KeysError};
 
 /// What a verb found.
@@ -68,22 +71,67 @@ impl VerbError {
     }
 }
 
-/// Says all that is wrong with a routes file.
+/// Says all that is wrong with a routes file, with `strangler.yaml`, or with both.
 pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<Verdict, VerbError> {
-    let origin = args.file.display().to_string();
-    let text = read(&args.file)?;
-    let loaded = load_below(&text, base_of(&args.file));
+    let mut checked = Vec::new();
+    if let Some(path) = &args.config {
+        checked.push(check_server(path)?);
+    }
+    // What is not named is not looked for where something else is.
+    let by_default = args.config.is_none().then(|| PathBuf::from("routes.yaml"));
+    if let Some(path) = args.file.clone().or(by_default) {
+        checked.push(check_routes(&path)?);
+    }
     match args.format {
-        Format::Json => writeln!(out, "{:#}", render::json(&loaded.faults, &origin))?,
+        Format::Json => {
+            let all: Vec<Value> = checked.iter().flat_map(Checked::faults_as_json).collect();
+            writeln!(out, "{:#}", json!({"faults": all}))?;
+        }
         Format::Text => {
-            write!(out, "{}", render::text(&loaded.faults, &origin, &text, io::stdout().is_terminal()))?;
-            if let Some(table) = &loaded.table {
-                let (routes, upstreams) = (table.routes().len(), table.upstreams().len());
-                writeln!(out, "{origin}: good: {routes} routes, {upstreams} upstreams, revision {}", table.revision())?;
+            for one in &checked {
+                write!(out, "{}", render::text(&one.faults, &one.origin, &one.text, io::stdout().is_terminal()))?;
+                if let Some(good) = &one.good {
+                    writeln!(out, "{}: good{good}", one.origin)?;
+                }
             }
         }
     }
-    Ok(if loaded.table.is_some() { Verdict::Done } else { Verdict::Refused })
+    Ok(if checked.iter().all(|one| one.good.is_some()) { Verdict::Done } else { Verdict::Refused })
+}
+
+/// What was found in one file.
+struct Checked {
+    origin: String,
+    text: Vec<u8>,
+    faults: Vec<Fault>,
+    /// What is in it; `None`: it is refused.
+    good: Option<String>,
+}
+
+impl Checked {
+    fn faults_as_json(&self) -> Vec<Value> {
+        match render::json(&self.faults, &self.origin).get_mut("faults").map(Value::take) {
+            Some(Value::Array(faults)) => faults,
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn check_routes(path: &Path) -> Result<Checked, VerbError> {
+    let text = read(path)?;
+    let loaded = load_below(&text, base_of(path));
+    let good = loaded.table.map(|table| {
+        let (routes, upstreams) = (table.routes().len(), table.upstreams().len());
+        format!(": {routes} routes, {upstreams} upstreams, revision {}", table.revision())
+    });
+    Ok(Checked { origin: path.display().to_string(), text, faults: loaded.faults, good })
+}
+
+fn check_server(path: &Path) -> Result<Checked, VerbError> {
+    let text = read(path)?;
+    let loaded = server::load(&text, path);
+    let good = loaded.asked.map(|_| String::new());
+    Ok(Checked { origin: path.display().to_string(), text, faults: loaded.faults, good })
 }
 
 /// Explains a request, by a file or by a running proxy.
@@ -104,9 +152,10 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<Verdict, VerbE
     Ok(Verdict::Done)
 }
 
-/// Prints the JSON Schema of the routes file.
-pub fn schema(out: &mut dyn Write) -> Result<Verdict, VerbError> {
-    writeln!(out, "{:#}", strangler_core::schema::schema())?;
+/// Prints the JSON Schema of the routes file, or of `strangler.yaml`.
+pub fn schema(of_config: bool, out: &mut dyn Write) -> Result<Verdict, VerbError> {
+    let schema = if of_config { schema::server_schema() } else { schema::schema() };
+    writeln!(out, "{schema:#}")?;
     Ok(Verdict::Done)
 }
 

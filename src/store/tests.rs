@@ -71,6 +71,31 @@ async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 #[tokio::test]
+async fn what_is_handed_over_is_written_by_one_process_alone() {
+    let dir = TempDir::new().unwrap();
+    let (old, _) = Store::open(dir.path(), limits()).await;
+    assert_eq!(old.save(vec![kill("cart")], vec![]).await, Ok(()));
+    let (new, _) = Store::open(dir.path(), limits()).await;
+
+    assert!(old.save_soon(vec![kill("pay")], vec![audit("before")]));
+    old.hand_over().await;
+    let lifted = Change::Kill("cart".parse().unwrap(), KillSource::Api, None);
+    assert_eq!(new.save(vec![lifted, Change::Move(name("cart"), Some(lowered("1%")))], vec![]).await, Ok(()));
+    // Of no effect: it would bring back what the other one has lifted.
+    assert_eq!(old.save(vec![kill("cart"), Change::Move(name("cart"), None)], vec![audit("after")]).await, Ok(()));
+    old.record_divergence(divergence("late", "cart", 1), KEEP);
+    old.close().await;
+
+    let kept = new.audit(Listing { limit: 10, ..Listing::default() }).await.unwrap();
+    assert_eq!(kept.iter().map(|entry| entry.what.as_str()).collect::<Vec<_>>(), ["after", "before"]);
+    assert_eq!(new.divergences(Listing { limit: 10, ..Listing::default() }).await.unwrap().len(), 1);
+    new.close().await;
+    let (_, loaded) = Store::open(dir.path(), limits()).await;
+    let killed: Vec<&str> = loaded.runtime.kills().map(|kill| kill.scope.as_str()).collect();
+    assert_eq!((killed, loaded.runtime.moves().get(&name("cart"))), (vec!["pay"], Some(&lowered("1%"))));
+}
+
+#[tokio::test]
 async fn what_is_saved_is_there_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let (store, loaded) = Store::open(dir.path(), limits()).await;

@@ -41,6 +41,9 @@ pub(super) enum Command {
         listing: Listing,
         reply: oneshot::Sender<Result<Vec<AuditEntry>, StoreError>>,
     },
+    HandOver {
+        reply: oneshot::Sender<()>,
+    },
     Close {
         reply: oneshot::Sender<()>,
     },
@@ -57,6 +60,8 @@ pub(super) struct Writer {
     is_file: bool,
     /// Whether all that the file holds is known here.
     is_known: bool,
+    /// Whether another process owns weights and kills: what this one knows of them must not go over what that one writes.
+    is_handed: bool,
     path: PathBuf,
     limits: StoreLimits,
     health: watch::Sender<StoreHealth>,
@@ -93,6 +98,7 @@ impl Writer {
         Writer {
             is_file: opened.database.as_ref().is_some_and(Database::is_file),
             is_known: opened.is_known,
+            is_handed: false,
             database: opened.database,
             path,
             limits,
@@ -225,12 +231,17 @@ impl Writer {
                 };
                 let _ = reply.send(listed);
             }
+            Command::HandOver { reply } => {
+                self.is_handed = true;
+                let _ = reply.send(());
+            }
             Command::Close { reply } => drop(reply),
         }
     }
 
     /// What cannot be written is not remembered either: it will not be in force.
     async fn save_or_forget(&mut self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> Result<(), StoreError> {
+        let changes = self.own(changes);
         let is_sound = self.is_file && self.health.borrow().healthy;
         let Some(database) = self.database.as_mut().filter(|_| is_sound) else {
             return Err(self.unhealthy());
@@ -241,6 +252,11 @@ impl Writer {
         }
         self.note(&changes);
         Ok(())
+    }
+
+    /// None, once another process writes them.
+    fn own(&self, changes: Vec<Change>) -> Vec<Change> {
+        if self.is_handed { Vec::new() } else { changes }
     }
 
     fn note(&mut self, changes: &[Change]) {
@@ -258,6 +274,7 @@ impl Writer {
 
     /// What cannot be written is remembered: it is in force, and is written once the file is sound.
     async fn save(&mut self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> Result<(), StoreError> {
+        let changes = self.own(changes);
         self.note(&changes);
         let is_healthy = self.health.borrow().healthy;
         let is_file = self.is_file;
@@ -357,6 +374,10 @@ impl Writer {
 
     /// Finds out whether the file is there and can be written, and brings it up to date when it can again.
     async fn probe(&mut self) {
+        // A file that failed is mended by the process that owns it.
+        if self.is_handed {
+            return;
+        }
         if !self.is_file {
             return self.leave_memory().await;
         }

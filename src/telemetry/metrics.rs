@@ -66,6 +66,8 @@ pub const CONFIG_OK: &str = "strangler_config_last_reload_successful";
 pub const CONFIG_STALE: &str = "strangler_config_stale";
 /// Reloads by result.
 pub const CONFIG_RELOADS: &str = "strangler_config_reloads_total";
+/// New binaries that were started, by result: taken_over (counted by the new process), failed, timed_out.
+pub const UPGRADES: &str = "strangler_upgrades_total";
 /// 1, with the version.
 pub const BUILD_INFO: &str = "strangler_build_info";
 /// 1 while a store works.
@@ -128,6 +130,7 @@ pub struct Families {
     config_ok: IntGauge,
     config_stale: IntGauge,
     config_reloads: IntCounterVec,
+    upgrades: IntCounterVec,
     store_healthy: IntGaugeVec,
     queue_dropped: IntCounterVec,
 }
@@ -244,10 +247,14 @@ impl Metrics {
             config_stale: make
                 .keep(IntGauge::new(CONFIG_STALE, "1 while an older text than the file's is in force"))?,
             config_reloads: make.counter(CONFIG_RELOADS, "Reloads", &["result"])?,
+            upgrades: make.counter(UPGRADES, "New binaries started", &["result"])?,
             store_healthy: make.gauge(STORE_HEALTHY, "1 while a store works", &["store"])?,
             queue_dropped: make.counter(QUEUE_DROPPED, "Records dropped because a queue was full", &["queue"])?,
             registry: make.0,
         });
+        for result in ["taken_over", "failed", "timed_out"] {
+            families.upgrades.with_label_values(&[result]);
+        }
         Ok(Arc::new(Metrics { families, routes: Mutex::default() }))
     }
 
@@ -374,6 +381,11 @@ impl Metrics {
     /// A reload's result: taken, refused, unchanged.
     pub fn count_reload(&self, result: &str) {
         self.config_reloads.with_label_values(&[result]).inc();
+    }
+
+    /// What came of a new binary: taken_over, failed, timed_out.
+    pub fn count_upgrade(&self, result: &str) {
+        self.upgrades.with_label_values(&[result]).inc();
     }
 
     /// Whether a store works.

@@ -5,14 +5,17 @@
 mod affinity;
 mod assignment;
 mod config;
+mod deploy;
 mod fallback;
 mod faults;
 mod forwarding;
 mod idempotency;
 mod lease;
+mod life;
 mod limits;
 mod reload;
 mod rewrite;
+mod server_file;
 mod shadow;
 mod strict;
 mod support;

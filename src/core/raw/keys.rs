@@ -1,7 +1,8 @@
-//! Every key of `routes.yaml`, once: what the walk accepts and what the schema says come from the same rows.
+//! Every key of `routes.yaml` and `strangler.yaml`, once: what the walk accepts and what the schema says come from the same rows.
 
 mod compare;
 mod route;
+mod server;
 mod upstream;
 
 use crate::raw::leaf::{COUNT_MAX, TIMES_MAX};
@@ -11,6 +12,11 @@ pub(in crate::raw) use compare::{COMPARE_BODY, COMPARE_HEADERS, COMPARE_JSON, CO
 pub(in crate::raw) use route::{
     AFFINITY, BREAKER, CONDITION, EXTRACTED, FALLBACK, HEADER_EDITS, IDEMPOTENCY, LOCATE, LOCATE_RULE, MATCH, OVERRIDE,
     PATH_REGEX, RATE_LIMIT, REWRITE, ROUTE, SHADOW, SUCCESS,
+};
+pub use server::SERVER;
+pub(in crate::raw) use server::{
+    ACCESS_LOG, ADMIN, CERTIFICATE, DRAIN, HEADERS_MAX, LIMITS, LISTENER, LISTENER_TLS, RATE_MAX, TELEMETRY,
+    THREADS_MAX,
 };
 pub(in crate::raw) use upstream::{HEALTH_CHECK, OUTLIER_DETECTION, OWN_NAMES, RETRY, TIMEOUTS, TLS, UPSTREAM};
 

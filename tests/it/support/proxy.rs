@@ -37,6 +37,9 @@ impl Answer {
 pub(crate) struct Plan {
     routes: String,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+    program: Option<PathBuf>,
+    left_out: Vec<&'static str>,
     dir: TempDir,
 }
 
@@ -51,14 +54,21 @@ pub(crate) struct Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        // One that took over is not our child; ours is asked first, or it would hand over once more.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(pid) = self.serving_pid() {
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+        }
     }
 }
 
 /// The binary, with nothing of the tester's own settings.
 pub(crate) fn strangler() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_strangler"));
+    cleaned(Command::new(env!("CARGO_BIN_EXE_strangler")))
+}
+
+fn cleaned(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STRANGLER_")) {
         command.env_remove(name);
     }
@@ -66,6 +76,17 @@ pub(crate) fn strangler() -> Command {
 }
 
 impl Plan {
+    fn empty() -> Plan {
+        Plan {
+            routes: String::new(),
+            arguments: Vec::new(),
+            variables: Vec::new(),
+            program: None,
+            left_out: Vec::new(),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
     /// A routes file with these two sides and no routes yet.
     pub(crate) fn between(legacy: &Backend, extracted: &Backend) -> Plan {
         let routes = format!(
@@ -73,12 +94,12 @@ impl Plan {
             legacy.url(),
             extracted.url()
         );
-        Plan { routes, arguments: Vec::new(), dir: tempfile::tempdir().unwrap() }
+        Plan { routes, ..Plan::empty() }
     }
 
     /// A whole routes file.
     pub(crate) fn file(routes: &str) -> Plan {
-        Plan { routes: routes.to_owned(), arguments: Vec::new(), dir: tempfile::tempdir().unwrap() }
+        Plan { routes: routes.to_owned(), ..Plan::empty() }
     }
 
     /// One more route, in flow style: `{name: r, match: /r, extracted: extracted}`.
@@ -92,6 +113,24 @@ impl Plan {
 
     pub(crate) fn argument(mut self, argument: &str) -> Plan {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// A variable of its environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Plan {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Without a flag that is otherwise given, as in `--threads`.
+    pub(crate) fn without(mut self, flag: &'static str) -> Plan {
+        self.left_out.push(flag);
+        self
+    }
+
+    /// Another path of the binary, which a test may put something else at.
+    pub(crate) fn program(mut self, path: PathBuf) -> Plan {
+        self.program = Some(path);
         self
     }
 
@@ -151,12 +190,14 @@ impl Plan {
 
     /// The command line that `start` would run.
     pub(crate) fn command(&self) -> Command {
-        let mut command = strangler();
+        let mut command = self.program.as_ref().map_or_else(strangler, |path| cleaned(Command::new(path)));
         command.arg("run").arg("--routes").arg(self.routes_file()).arg("--state-dir").arg(self.state_dir());
-        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "2"]);
+        let mut usual = vec![["--listen", "127.0.0.1:0"], ["--admin", "127.0.0.1:0"], ["--threads", "2"]];
         if !self.arguments.iter().any(|argument| argument.starts_with("--access-log")) {
-            command.args(["--access-log", "off"]);
+            usual.push(["--access-log", "off"]);
         }
+        command.args(usual.iter().filter(|[flag, _]| !self.left_out.contains(flag)).flatten());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.args(&self.arguments);
         command
     }
@@ -177,6 +218,14 @@ impl Proxy {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The process that has the state directory: ours, or one that took over; `None`: it is gone.
+    pub(crate) fn serving_pid(&self) -> Option<u32> {
+        let pid: u32 = std::fs::read_to_string(self.state_dir().join("lock")).ok()?.trim().parse().ok()?;
+        // A number may have been given to somebody else meanwhile.
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        String::from_utf8_lossy(&line).contains(&*self.dir.path().to_string_lossy()).then_some(pid)
     }
 
     /// Puts another routes file in place, as an editor would: whole, by a rename.
@@ -219,14 +268,7 @@ impl Proxy {
 
     /// The admin API's answer.
     pub(crate) async fn admin(&self, method: Method, target: &str, body: &str) -> Answer {
-        let token = std::fs::read_to_string(self.state_dir().join("admin-token")).unwrap_or_default();
-        let request = Request::builder()
-            .method(method)
-            .uri(target)
-            .header("host", self.admin.to_string())
-            .header("authorization", format!("Bearer {}", token.trim()))
-            .header("content-type", "application/json");
-        exchange(self.admin, request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await.unwrap()
+        ask_admin(self.admin, &self.state_dir(), method, target, body).await.unwrap()
     }
 
     /// The value of one sample, named as it is printed; 0 when it is not there.
@@ -298,6 +340,24 @@ impl Proxy {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// The admin API's answer, where the connection may break.
+pub(crate) async fn ask_admin(
+    address: SocketAddr,
+    state_dir: &Path,
+    method: Method,
+    target: &str,
+    body: &str,
+) -> Result<Answer, hyper::Error> {
+    let token = std::fs::read_to_string(state_dir.join("admin-token")).unwrap_or_default();
+    let request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", address.to_string())
+        .header("authorization", format!("Bearer {}", token.trim()))
+        .header("content-type", "application/json");
+    exchange(address, request.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await
 }
 
 /// Writes a file whole: a new one beside it, renamed over it.

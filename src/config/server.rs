@@ -1,0 +1,48 @@
+//! `strangler.yaml`: from a file to what it asks of the server. Read once, at start.
+
+use std::path::Path;
+
+use strangler_core::fault::Fault;
+use strangler_core::raw::server as raw;
+use strangler_core::server::ListenerConfig;
+use strangler_core::server::asked::Asked;
+
+use crate::config::yaml;
+
+/// What became of a text.
+#[derive(Debug)]
+pub struct LoadedServer {
+    /// What it asks for; `None` when it was refused.
+    pub asked: Option<Asked>,
+    /// Everything found, in the order of the file.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads a text that stands at `path`: what it names is relative to it.
+pub fn load(text: &[u8], path: &Path) -> LoadedServer {
+    if says_nothing(text) {
+        return LoadedServer { asked: Some(Asked::default()), faults: Vec::new() };
+    }
+    let (root, faults) = yaml::read(text);
+    let Some(root) = root else {
+        return LoadedServer { asked: None, faults };
+    };
+    let (asked, faults) = raw::read(&root, faults);
+    let base = path.parent().unwrap_or(Path::new(""));
+    LoadedServer { asked: asked.map(|asked| asked.relative_to(base)), faults }
+}
+
+/// Reads one listener as a flag gives it: `{address: …, tls: …}`. Paths stay relative to where the process runs.
+pub fn load_listener(text: &str) -> (Option<ListenerConfig>, Vec<Fault>) {
+    let (root, faults) = yaml::read(text.as_bytes());
+    root.map_or((None, faults.clone()), |root| raw::read_listener(&root, faults))
+}
+
+/// Blank, or comments only: every key is optional, so this is a file like others.
+fn says_nothing(text: &[u8]) -> bool {
+    let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.all(|line| line.is_empty() || line.starts_with(b"#"))
+}
+
+#[cfg(test)]
+mod tests;
