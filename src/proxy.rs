@@ -1,7 +1,7 @@
 //! The data plane: hyper speaks HTTP on both sides, pingora-core carries the connections.
 //!
-//! The path of a file is the way of a request: `listen` accepts, `connection` drives, `serve` decides, `forward` sends and
-//! tries again, `body` brings the answer back. Nothing here takes a decision: those are `strangler_core`'s.
+//! The path of a file is the way of a request: `listen` accepts, `open` shakes hands, `connection` and `h2` drive, `serve` decides,
+//! `forward` sends and tries again, `body` brings the answer back. Nothing here takes a decision: those are `strangler_core`'s.
 
 pub mod answer;
 pub mod attached;
@@ -11,9 +11,12 @@ pub mod connection;
 pub mod copies;
 pub mod finish;
 pub mod forward;
+pub mod h2;
 pub mod headers;
 pub mod lease;
 pub mod listen;
+pub mod listener;
+pub mod open;
 pub mod pins;
 pub mod serve;
 pub(crate) mod strict;
@@ -22,20 +25,26 @@ pub(crate) mod rewrite;
 pub(crate) mod shed;
 pub(crate) mod tunnel;
 pub mod tee;
+pub mod tls;
+pub mod transport;
 pub mod upload;
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use strangler_core::observation::{CopyJob, Observation};
 use strangler_core::override_token::SigningKey;
-use strangler_core::server::{ClientLimits, ServerConfig};
+use strangler_core::server::{ClientLimits, ListenerConfig, ServerConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;
 use crate::proxy::attached::Attached;
+use crate::proxy::listen::Bound;
+use crate::proxy::listener::Listener;
 use crate::proxy::pins::Pins;
+use crate::proxy::tls::TlsError;
 use crate::telemetry::metrics::{Metrics, SideGauge};
 use crate::upstream::budget::ByteBudget;
 
@@ -79,10 +88,12 @@ pub struct Limits {
     pub body_idle: Duration,
     /// Least rate of a client's body, in bytes a second, after a grace of 10 s. Default: 240. 0: no bound but the idle one.
     pub body_min_rate: u32,
-    /// Connections of all listeners. Default: 100,000.
+    /// Connections of all listeners; no more than half of the process's descriptors. Default: 100,000.
     pub connections: usize,
     /// Requests under way, all together; one more is answered 503. Default: 50,000.
     pub in_flight: i64,
+    /// Requests of a connection. Default: 0, no bound.
+    pub requests_per_connection: u32,
 }
 
 impl Default for Limits {
@@ -96,6 +107,7 @@ impl Default for Limits {
             body_min_rate: 240,
             connections: 100_000,
             in_flight: 50_000,
+            requests_per_connection: 0,
         }
     }
 }
@@ -109,7 +121,7 @@ impl From<&ClientLimits> for Limits {
             head_bytes: (limits.header_bytes as usize + limits.request_line as usize).max(8 << 10),
             fields: limits.headers as usize,
             in_flight: i64::from(limits.in_flight),
-            body_min_rate: limits.body_min_rate,
+            requests_per_connection: limits.requests_per_connection,
             ..Limits::default()
         }
     }
@@ -127,6 +139,7 @@ pub struct Proxy {
     pub begun: Instant,
     /// Connections of clients, open now.
     pub open: Open,
+    listeners: OnceLock<Vec<Arc<Listener>>>,
     /// What request bodies that are read before they are sent may hold in memory, all cores together.
     pub(crate) read_ahead: ByteBudget,
     pub(crate) in_flight: [SideGauge; 2],
@@ -138,8 +151,9 @@ pub struct Proxy {
 
 impl Proxy {
     /// Puts it together; nothing is bound yet.
-    pub fn new(live: Arc<Live<Attached>>, metrics: Arc<Metrics>, settings: Settings) -> Arc<Proxy> {
+    pub fn new(live: Arc<Live<Attached>>, metrics: Arc<Metrics>, mut settings: Settings) -> Arc<Proxy> {
         use strangler_core::side::Side;
+        settings.limits.connections = settings.limits.connections.min(listen::connections_max());
         let in_flight = [Side::Legacy, Side::Extracted].map(|side| metrics.in_flight(Some(side)));
         let proxy = Proxy {
             live,
@@ -147,6 +161,7 @@ impl Proxy {
             settings,
             begun: Instant::now(),
             open: Open::default(),
+            listeners: OnceLock::new(),
             read_ahead: ByteBudget::new(READ_AHEAD_BYTES_MAX),
             in_flight,
             unix_s: AtomicU64::new(0),
@@ -156,12 +171,37 @@ impl Proxy {
         Arc::new(proxy)
     }
 
+    /// Says what is spoken on which socket; once, before the first core runs. `bound` are those of `configs`, in their order.
+    ///
+    /// # Errors
+    /// When a certificate cannot be used.
+    pub fn listen_on(&self, configs: &[ListenerConfig], bound: &[Bound]) -> Result<Vec<Arc<Listener>>, TlsError> {
+        let pairs = configs.iter().zip(bound);
+        let opened = pairs.map(|(config, bound)| Listener::open(config, bound.address, &self.metrics));
+        let opened: Vec<Arc<Listener>> = opened.collect::<Result<_, _>>()?;
+        Ok(self.listeners.get_or_init(|| opened).clone())
+    }
+
+    /// The listener whose sockets are bound to `address`; one that nothing was said of is a plain one.
+    fn listener(&self, address: SocketAddr) -> Result<Arc<Listener>, TlsError> {
+        let known = self.listeners.get().into_iter().flatten().find(|listener| listener.address() == address);
+        known.map_or_else(
+            || Listener::open(&ListenerConfig::plain(address), address, &self.metrics),
+            |known| Ok(Arc::clone(known)),
+        )
+    }
+
     /// Renews the coarse clock.
     pub(crate) fn tick(&self) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         self.unix_s.store(now.as_secs(), Ordering::Relaxed);
         let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
         self.coarse_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Milliseconds since the process began, as of the last sweep.
+    pub(crate) fn coarse_now_ms(&self) -> u64 {
+        self.coarse_ms.load(Ordering::Relaxed)
     }
 }
 

@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use crate::admin;
 use crate::args::RunArgs;
-use crate::proxy::listen::ListenError;
+use crate::proxy::listen::{ListenError, raise_descriptors};
+use crate::proxy::tls::TlsError;
 use crate::run::first::{first_routes, load_keys};
 use crate::run::keys::KeysError;
 use crate::run::lock::{InUse, Lock};
@@ -61,6 +62,9 @@ pub enum RunError {
     /// Another process works on the state directory.
     #[error(transparent)]
     InUse(#[from] InUse),
+    /// A listener's certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The admin or telemetry address cannot be served.
     #[error("cannot serve the {plane} plane on {address}")]
     Admin {
@@ -96,6 +100,7 @@ impl RunError {
             | RunError::Listen(_)
             | RunError::Sockets(_)
             | RunError::InUse(_)
+            | RunError::Tls(_)
             | RunError::Admin { .. }
             | RunError::AdminAddress(_)
             | RunError::System { .. }
@@ -131,6 +136,7 @@ struct Given {
 
 fn run(options: Options, mut given: Given) -> Result<(), RunError> {
     admin::check_address(options.admin)?;
+    raise_descriptors();
     // For its owner only: it holds keys, a token and what was learned of users.
     if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir) {
         // The store, the keys and the token each say what they lose by it.

@@ -84,6 +84,9 @@ pub enum Refusal {
     /// RFC 9110 §7.6.1: a field that others rely on is named as hop-by-hop.
     #[error("`Connection` names a field that must reach the origin")]
     ConnectionOption,
+    /// RFC 9110 §15.5.20: the connection was opened for another host.
+    #[error("the connection was opened for another host")]
+    Misdirected,
     /// The route takes smaller bodies only.
     #[error("the request's body is too large")]
     BodyTooLarge,
@@ -108,6 +111,7 @@ impl Refusal {
             Refusal::BodyTooLarge => 413,
             Refusal::TargetTooLong => 414,
             Refusal::Expectation => 417,
+            Refusal::Misdirected => 421,
             Refusal::FieldsTooLarge => 431,
         }
     }
@@ -130,13 +134,14 @@ impl Refusal {
             Refusal::FieldsTooLarge => "fields_too_large",
             Refusal::Expectation => "expectation",
             Refusal::ConnectionOption => "bad_connection_option",
+            Refusal::Misdirected => "misdirected",
             Refusal::BodyTooLarge => "body_too_large",
         }
     }
 
     /// Whether the connection may not be used again: after a doubt about framing nothing that follows can be believed.
     pub const fn closes(self) -> bool {
-        !matches!(self, Refusal::DotSegment | Refusal::Expectation)
+        !matches!(self, Refusal::DotSegment | Refusal::Expectation | Refusal::Misdirected)
     }
 
     /// Those that are told by the raw bytes, before there is a request.

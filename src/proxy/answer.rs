@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use strangler_core::door::Refusal;
+use strangler_core::grpc;
 use strangler_core::idempotency;
 use strangler_core::observation::Failure;
 
@@ -84,6 +85,22 @@ pub(crate) fn slow_body() -> Response<ClientBody> {
     let mut response = problem(408, "body_timeout", "The request's body did not arrive in time.");
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// An answer of our own as a gRPC client reads it: 200 and the fields that would be trailers, without a body. An upstream's answer
+/// stays as it is.
+pub(crate) fn for_grpc(response: Response<ClientBody>) -> Response<ClientBody> {
+    // Only our own answers have it: of an upstream's it is taken out.
+    let Some(reason) = response.headers().get("strangler-error").cloned() else { return response };
+    let (mut parts, _) = response.into_parts();
+    let status = grpc::status_of(parts.status.as_u16(), reason.as_bytes());
+    let title = parts.status.canonical_reason().unwrap_or("Error");
+    let message = grpc::message(&format!("{title} ({})", reason.to_str().unwrap_or_default()));
+    parts.status = StatusCode::OK;
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    parts.headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
+    parts.headers.insert("grpc-message", message);
+    Response::from_parts(parts, ClientBody::full(Bytes::new()))
 }
 
 fn problem(status: u16, reason: &'static str, detail: &str) -> Response<ClientBody> {

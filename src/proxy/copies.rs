@@ -48,7 +48,7 @@ impl CopyPlan {
             path: facts.path,
             answered_by: decision.side,
             is_forced: decision.reason == Reason::Forced,
-            is_marked: peer.is_trusted && facts.headers.contains_key(MARK),
+            is_marked: peer.may_mark && facts.headers.contains_key(MARK),
             is_upgrade: facts.headers.contains_key(header::UPGRADE),
             body_bytes: None,
             key: caller_key(route, facts).map_or(&drawn[..], |(key, _)| key),

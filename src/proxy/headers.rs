@@ -5,11 +5,14 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
+use strangler_core::cidr::Cidr;
 use strangler_core::decide::{FreshId, STICKY_COOKIE};
 use strangler_core::door::{HOP_BY_HOP, Refusal, may_trail, nominated};
 use strangler_core::route::HeaderEdits;
 use strangler_core::shadow::MARK;
+use strangler_core::subject::CLIENT_SUBJECT;
 
+use crate::proxy::listener::Listener;
 use crate::upstream::chance;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -18,6 +21,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const VIA_US: HeaderValue = HeaderValue::from_static("1.1 strangler");
+const VIA_US_H2: HeaderValue = HeaderValue::from_static("2 strangler");
 
 /// The other end of a client's connection.
 #[derive(Clone, Debug)]
@@ -28,6 +32,38 @@ pub(crate) struct Peer {
     pub(crate) text: HeaderValue,
     /// Whether it may say who the client is.
     pub(crate) is_trusted: bool,
+    /// Whether its marks on copies are believed.
+    pub(crate) may_mark: bool,
+    /// Whether it comes over TLS.
+    pub(crate) is_tls: bool,
+    /// Whether it speaks HTTP/2.
+    pub(crate) is_h2: bool,
+    /// The name it asked for in the handshake (SNI).
+    pub(crate) opened_for: Option<Box<str>>,
+    /// The subject of its certificate, where upstreams are told.
+    pub(crate) subject: Option<Box<HeaderValue>>,
+}
+
+impl Peer {
+    /// With nothing between it and us.
+    pub(crate) fn direct(ip: IpAddr, trusted: &[Cidr], listener: &Listener) -> Peer {
+        let is_trusted = trusted.iter().any(|block| block.contains(ip));
+        Peer {
+            ip,
+            text: HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            is_trusted,
+            may_mark: is_trusted || listener.is_internal(),
+            is_tls: false,
+            is_h2: false,
+            opened_for: None,
+            subject: None,
+        }
+    }
+
+    /// What `X-Forwarded-Proto` says of it.
+    fn scheme(&self) -> HeaderValue {
+        HeaderValue::from_static(if self.is_tls { "https" } else { "http" })
+    }
 }
 
 /// What was found while the fields were made ready.
@@ -45,7 +81,7 @@ pub(crate) fn prepare_request(
     peer: &Peer,
     authority: &HeaderValue,
 ) -> Result<Prepared, Refusal> {
-    let is_copy = peer.is_trusted && headers.contains_key(&MARK);
+    let is_copy = peer.may_mark && headers.contains_key(&MARK);
     // One look at each name: the usual request has nothing to take out, and then nothing is searched for.
     let (is_hop, is_dropped) = headers.keys().fold((false, false), |(hop, dropped), name| {
         let name = name.as_str();
@@ -71,7 +107,10 @@ pub(crate) fn prepare_request(
     headers.reserve(8);
 
     let client = set_forwarded(headers, peer, authority);
-    headers.append(header::VIA, VIA_US);
+    headers.append(header::VIA, if peer.is_h2 { VIA_US_H2 } else { VIA_US });
+    if let Some(subject) = &peer.subject {
+        headers.insert(CLIENT_SUBJECT, (**subject).clone());
+    }
     let traceparent = set_trace(headers, peer.is_trusted);
     if is_copy {
         headers.insert(MARK, HeaderValue::from_static("1"));
@@ -117,7 +156,7 @@ fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) 
     if !peer.is_trusted {
         headers.insert(X_FORWARDED_FOR, peer.text.clone());
         headers.insert(X_FORWARDED_HOST, authority.clone());
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, peer.scheme());
         return peer.text.clone();
     }
     let before =
@@ -135,7 +174,7 @@ fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) 
         headers.insert(X_FORWARDED_FOR, all);
     }
     headers.entry(X_FORWARDED_HOST).or_insert_with(|| authority.clone());
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| peer.scheme());
     if let Some(before) = headers.get(header::FORWARDED) {
         let node = if peer.ip.is_ipv6() { format!("\"[{}]\"", peer.ip) } else { peer.ip.to_string() };
         let all = [before.as_bytes(), format!(", for={node}").as_bytes()].concat();
@@ -204,6 +243,11 @@ pub(crate) fn without_forbidden_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
         }
         Err(frame) => frame,
     }
+}
+
+/// Whether the client's own way to us, or to the proxy before us, is TLS; asked of fields that are ready for an upstream.
+pub(crate) fn came_by_tls(headers: &HeaderMap) -> bool {
+    headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
 /// Applies a route's own changes.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::HeaderValue;
 use pingora_core::apps::ServerApp;
 use pingora_core::listeners::ListenerConfig;
 use pingora_core::protocols::Stream;
@@ -15,11 +14,12 @@ use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::{Fds, ShutdownWatch};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
+use rustix::process::{Resource, Rlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
 use crate::proxy::connection::{self, SWEEP_EVERY};
-use crate::proxy::headers::Peer;
+use crate::proxy::listener::Listener;
 use crate::proxy::{Worker, attached::Attached, shed};
 use crate::upstream::pool;
 
@@ -78,6 +78,24 @@ fn bind_one(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Lets the process have as many descriptors as the system allows it: what it is started with is often meant for a shell.
+pub fn raise_descriptors() {
+    let now = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
+    if now.current != now.maximum
+        && let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, limit = now.current, "the limit on descriptors stays as it is");
+    }
+}
+
+/// Connections of clients that there are descriptors for. Each may need another one to an upstream; and a process without any left
+/// can neither accept nor close what waits, while one that has some closes at once what is too much.
+pub(crate) fn connections_max() -> usize {
+    let limit = rustix::process::getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit / 2).ok()).unwrap_or(usize::MAX)
+}
+
 /// Accepts and serves on this core until `stop` says so; then waits for what is under way, at most for `drain`.
 pub async fn run_core(
     worker: Arc<Worker>,
@@ -87,15 +105,28 @@ pub async fn run_core(
     mut hurry: watch::Receiver<bool>,
 ) {
     let sweeper = tokio::spawn(sweep(Arc::clone(&worker)));
-    let mut fds = Fds::new();
-    let mut service = Service::new("http".into(), App { worker: Arc::clone(&worker) });
+    let mut services = tokio::task::JoinSet::new();
     for (address, socket) in sockets {
+        let listener = match worker.proxy.listener(address) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%address, %error, "nobody is served there");
+                continue;
+            }
+        };
+        // One service each, so that it knows where a connection came in.
         let key = address.to_string();
+        let mut fds = Fds::new();
         fds.add(key.clone(), socket.into_raw_fd());
+        let mut service = Service::new("http".into(), App { worker: Arc::clone(&worker), listener });
         // Buffers of its own would be twice what hyper keeps already, 64 KiB for each connection.
         service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
+        let stop = stop.clone();
+        services.spawn(async move {
+            service.start_service(Some(Arc::new(parking_lot::Mutex::new(fds))), stop, 1).await;
+        });
     }
-    service.start_service(Some(Arc::new(parking_lot::Mutex::new(fds))), stop, 1).await;
+    services.join_all().await;
     // Accepted, but not yet polled.
     for _ in 0..3 {
         tokio::task::yield_now().await;
@@ -141,6 +172,7 @@ async fn sweep(worker: Arc<Worker>) {
 
 struct App {
     worker: Arc<Worker>,
+    listener: Arc<Listener>,
 }
 
 #[async_trait]
@@ -148,12 +180,7 @@ impl ServerApp for App {
     async fn process_new(self: &Arc<Self>, stream: Stream, stop: &ShutdownWatch) -> Option<Stream> {
         let address = stream.get_socket_digest().and_then(|digest| digest.peer_addr()?.as_inet().map(SocketAddr::ip));
         let ip = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).to_canonical();
-        let peer = Peer {
-            text: HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            is_trusted: self.worker.proxy.settings.server.trusted_proxies.iter().any(|block| block.contains(ip)),
-            ip,
-        };
-        connection::spawn(Arc::clone(&self.worker), stream, peer, stop.clone());
+        connection::spawn(Arc::clone(&self.worker), &self.listener, stream, ip, stop.clone());
         None
     }
 }

@@ -16,6 +16,7 @@ use strangler_core::override_token;
 use strangler_core::route::Route;
 use strangler_core::side::Side;
 use strangler_core::snapshot::Snapshot;
+use strangler_core::sni;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -47,6 +48,8 @@ struct Decided {
     is_split: bool,
     /// Keyed hash of the caller's key.
     caller: Option<u64>,
+    /// Whether a cookie of ours is for TLS only.
+    is_secure: bool,
     /// On routes that remember something of a request.
     keeping: Option<Box<Keeping>>,
 }
@@ -77,6 +80,9 @@ pub(crate) async fn respond(
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(finish, &peer, &parts, refusal),
     };
+    if peer.opened_for.as_ref().is_some_and(|name| !sni::agrees(name, &admitted.host)) {
+        return refuse(finish, &peer, &parts, Refusal::Misdirected);
+    }
     let forwards_left = if parts.method == Method::OPTIONS { max_forwards(&parts) } else { None };
     if forwards_left == Some(0) {
         return own_answer(log_own(finish, &peer, &parts), answer::options());
@@ -147,6 +153,7 @@ pub(crate) async fn respond(
         }
         headers::edit(&mut parts.headers, &route.request_headers);
     }
+    decided.is_secure = decided.decision.cookie.is_some() && headers::came_by_tls(&parts.headers);
     finish.place(Place { route: Arc::clone(&runtime), decision: decided.decision.clone() });
     if let Some(refusal) = decided.keeping.as_ref().and_then(|keeping| keeping.pin.as_ref().err()) {
         proxy.metrics.count_rejected(refusal.as_str());
@@ -250,6 +257,7 @@ fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted:
             is_split: false,
             caller: None,
             keeping: None,
+            is_secure: false,
         };
     };
     let forced = forced_side(worker, route, &facts);
@@ -263,7 +271,7 @@ fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted:
     // Only a copy takes it along.
     let key = route.shadow.as_ref().and_then(|_| caller_key(&route, &facts));
     let caller = key.map(|(key, _)| xxh3_64_with_seed(key, worker.proxy.settings.caller_seed));
-    Decided { route: Some(route), index, decision, is_split, caller, keeping }
+    Decided { route: Some(route), index, decision, is_split, caller, keeping, is_secure: false }
 }
 
 fn facts_of<'a>(parts: &'a Parts, admitted: &'a Admitted<'_>) -> RequestFacts<'a> {
@@ -369,7 +377,7 @@ fn answered(
         headers::keep_from_shared_caches(&mut parts.headers);
     }
     if let Some(id) = &decided.decision.cookie {
-        headers::set_cookie(&mut parts.headers, id, false);
+        headers::set_cookie(&mut parts.headers, id, decided.is_secure);
     }
     if let (Some(keeping), Some(route)) = (&decided.keeping, &decided.route) {
         lease::set_cookies(&worker.proxy, route, &decided.decision, keeping, side, &mut parts.headers);

@@ -93,6 +93,11 @@ impl<S> Strict<S> {
         let first = Some(Instant::now() + deadline);
         Strict { io, framing: Framing::new(bounds), switch, first, deadline, rare: None }
     }
+
+    /// What it read from.
+    pub(crate) fn into_inner(self) -> S {
+        self.io
+    }
 }
 
 impl<S: AsyncRead + Unpin> Strict<S> {

@@ -1,6 +1,5 @@
 //! The parts of a running process, and the order in which they start and stop.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use crate::admin::{self, AdminState};
 use crate::config::watch::{Reloading, first_status};
 use crate::live::{Live, Publish};
 use crate::proxy::attached::Attached;
+use crate::proxy::listener;
 use crate::proxy::pins::Pins;
 use crate::proxy::{self, CopyQueue, Proxy};
 use crate::run::first::{First, tokens};
@@ -145,13 +145,14 @@ impl Process {
             killing.apply_kill_file(lines);
             true
         }));
-        control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), Arc::clone(&proxy)));
+        control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone()));
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
         let (drain, draining) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
         let (hurry, hurried) = watch::channel(false);
-        let told: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
+        let listeners = proxy.listen_on(&options.server.listeners, &bound)?;
+        control.spawn(listener::keep_fresh(listeners.clone()));
         let workers = Workers::start(
             options.threads,
             bound,
@@ -201,8 +202,8 @@ impl Process {
         // Last: as long as another process may still move users, nobody does so here.
         let admin_listener = TcpListener::from_std(admin_listener).map_err(system("the admin plane"))?;
         planes.push(control.spawn(admin::serve(admin_listener, state, told_to_stop(admin_stopping))));
-        for address in told {
-            say(&format!("listening on http://{address}"));
+        for listener in listeners {
+            say(&format!("listening on {}://{}", listener.scheme(), listener.address()));
         }
         say(&format!("admin on http://{admin_address}"));
         manager.ready();

@@ -12,7 +12,6 @@ use strangler_core::snapshot::{Snapshot, Stage};
 
 use crate::admin::{ReadNumbers, RenderMetrics, RouteNumbers};
 use crate::live::Live;
-use crate::proxy::Proxy;
 use crate::proxy::attached::Attached;
 use crate::store::{Change, Store};
 use crate::telemetry::metrics::Metrics;
@@ -33,7 +32,7 @@ pub(super) fn fault_line(fault: &Fault) -> String {
 }
 
 /// Keeps gauges at what is in force.
-pub(super) async fn keep_shown(live: Arc<Live<Attached>>, metrics: Arc<Metrics>, store: Store, proxy: Arc<Proxy>) {
+pub(super) async fn keep_shown(live: Arc<Live<Attached>>, metrics: Arc<Metrics>, store: Store) {
     let mut shown: Option<Arc<Snapshot>> = None;
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -46,7 +45,6 @@ pub(super) async fn keep_shown(live: Arc<Live<Attached>>, metrics: Arc<Metrics>,
             shown = Some(snapshot);
         }
         show_upstreams(&live, &metrics);
-        metrics.connections("http").set(i64::try_from(proxy.open.count()).unwrap_or(i64::MAX));
         metrics.show_store("sqlite", store.health_now().healthy);
     }
 }

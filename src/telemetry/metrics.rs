@@ -72,6 +72,10 @@ pub const UPGRADES: &str = "strangler_upgrades_total";
 pub const BUILD_INFO: &str = "strangler_build_info";
 /// 1 while a store works.
 pub const STORE_HEALTHY: &str = "strangler_store_healthy";
+/// When a listener's certificate ends, in Unix seconds, by its file.
+pub const CERTIFICATE_EXPIRY: &str = "strangler_certificate_expiry_timestamp_seconds";
+/// 1 while the files of a listener's certificates cannot be used and older ones are in force.
+pub const CERTIFICATES_STALE: &str = "strangler_certificates_stale";
 /// Records dropped because a queue was full, by queue.
 pub const QUEUE_DROPPED: &str = "strangler_queue_dropped_total";
 
@@ -132,6 +136,8 @@ pub struct Families {
     config_reloads: IntCounterVec,
     upgrades: IntCounterVec,
     store_healthy: IntGaugeVec,
+    certificate_expiry: IntGaugeVec,
+    certificates_stale: IntGaugeVec,
     queue_dropped: IntCounterVec,
 }
 
@@ -249,6 +255,16 @@ impl Metrics {
             config_reloads: make.counter(CONFIG_RELOADS, "Reloads", &["result"])?,
             upgrades: make.counter(UPGRADES, "New binaries started", &["result"])?,
             store_healthy: make.gauge(STORE_HEALTHY, "1 while a store works", &["store"])?,
+            certificate_expiry: make.gauge(
+                CERTIFICATE_EXPIRY,
+                "When a listener's certificate ends, in Unix seconds",
+                &["name"],
+            )?,
+            certificates_stale: make.gauge(
+                CERTIFICATES_STALE,
+                "1 while a listener's certificates on disk cannot be used and older ones are in force",
+                &["listener"],
+            )?,
             queue_dropped: make.counter(QUEUE_DROPPED, "Records dropped because a queue was full", &["queue"])?,
             registry: make.0,
         });
@@ -391,6 +407,16 @@ impl Metrics {
     /// Whether a store works.
     pub fn show_store(&self, store: &str, is_healthy: bool) {
         self.store_healthy.with_label_values(&[store]).set(i64::from(is_healthy));
+    }
+
+    /// When a certificate ends, by its file.
+    pub fn show_certificate_expiry(&self, name: &str, unix_s: i64) {
+        self.certificate_expiry.with_label_values(&[name]).set(unix_s);
+    }
+
+    /// Whether a listener's certificates on disk cannot be used.
+    pub fn show_certificates_stale(&self, listener: &str, is_stale: bool) {
+        self.certificates_stale.with_label_values(&[listener]).set(i64::from(is_stale));
     }
 
     /// A record was dropped because a queue was full.

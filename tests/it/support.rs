@@ -4,5 +4,6 @@ pub(crate) mod backend;
 pub(crate) mod browser;
 pub(crate) mod invalid_routes;
 pub(crate) mod load;
+pub(crate) mod plane;
 pub(crate) mod proxy;
 pub(crate) mod secure;
