@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use strangler_core::framing::HeadBounds;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -165,8 +164,7 @@ async fn drive<S>(
     let waiting = Arc::clone(&io.waiting);
     let metrics = Arc::clone(&worker.proxy.metrics);
     let switch = Arc::<Switch>::default();
-    let bounds = HeadBounds { fields: limits.fields, ..HeadBounds::default() };
-    let io = Strict::new(io, bounds, limits.header_deadline, Arc::clone(&switch));
+    let io = Strict::new(io, limits.head, limits.header_deadline, Arc::clone(&switch));
     let service = {
         let stop = stop.clone();
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
