@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use strangler_core::door::HeadBounds;
 use strangler_core::observation::{CopyJob, Observation};
 use strangler_core::override_token::SigningKey;
 use strangler_core::server::{ClientLimits, ListenerConfig, ServerConfig};
@@ -84,6 +85,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Fields of a head. Default: 100.
     pub fields: usize,
+    /// Bounds on a head's parts.
+    pub head: HeadBounds,
     /// Between two pieces of a client's body. Default: 60 s.
     pub body_idle: Duration,
     /// Least rate of a client's body, in bytes a second, after a grace of 10 s. Default: 240. 0: no bound but the idle one.
@@ -103,6 +106,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(60),
             head_bytes: 72 << 10,
             fields: 100,
+            head: HeadBounds::default(),
             body_idle: Duration::from_secs(60),
             body_min_rate: 240,
             connections: 100_000,
@@ -120,6 +124,8 @@ impl From<&ClientLimits> for Limits {
             // The HTTP library reads into no less.
             head_bytes: (limits.header_bytes as usize + limits.request_line as usize).max(8 << 10),
             fields: limits.headers as usize,
+            head: HeadBounds::from(limits),
+            body_min_rate: limits.body_min_rate,
             in_flight: i64::from(limits.in_flight),
             requests_per_connection: limits.requests_per_connection,
             ..Limits::default()

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
+use crate::server::ClientLimits;
 use crate::template::{PathError, normal_path};
 
 /// Longest request target, in bytes.
@@ -17,6 +18,42 @@ pub const FIELD_BYTES_MAX: usize = 16 << 10;
 
 /// All fields together, in bytes.
 pub const FIELDS_BYTES_MAX: usize = 64 << 10;
+
+/// Bounds on a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadBounds {
+    /// Request target, in bytes. Default: 8 KiB.
+    pub line_bytes: usize,
+    /// One field, in bytes. Default: 16 KiB.
+    pub field_bytes: usize,
+    /// All fields, in bytes. Default: 64 KiB.
+    pub fields_bytes: usize,
+    /// Fields. Default: 100.
+    pub fields: usize,
+}
+
+impl Default for HeadBounds {
+    fn default() -> HeadBounds {
+        HeadBounds {
+            line_bytes: TARGET_BYTES_MAX,
+            field_bytes: FIELD_BYTES_MAX,
+            fields_bytes: FIELDS_BYTES_MAX,
+            fields: 100,
+        }
+    }
+}
+
+impl From<&ClientLimits> for HeadBounds {
+    fn from(limits: &ClientLimits) -> HeadBounds {
+        let fields_bytes = limits.header_bytes as usize;
+        HeadBounds {
+            line_bytes: limits.request_line as usize,
+            field_bytes: FIELD_BYTES_MAX.min(fields_bytes),
+            fields_bytes,
+            fields: limits.headers as usize,
+        }
+    }
+}
 
 /// What is asked for by a client that need not say it.
 const NO_HOST: &str = "localhost";
@@ -178,11 +215,12 @@ pub fn admit<'a>(
     uri: &'a Uri,
     version: Version,
     headers: &'a HeaderMap,
+    bounds: &HeadBounds,
 ) -> Result<Admitted<'a>, Refusal> {
-    if uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
+    if uri.path_and_query().is_some_and(|target| target.as_str().len() > bounds.line_bytes) {
         return Err(Refusal::TargetTooLong);
     }
-    let seen = look_through(version, headers)?;
+    let seen = look_through(version, headers, bounds)?;
     if matches!(*method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
@@ -226,12 +264,12 @@ struct Seen<'a> {
 }
 
 /// One pass over all fields: sizes, framing, Host, expectations.
-fn look_through(version: Version, headers: &HeaderMap) -> Result<Seen<'_>, Refusal> {
+fn look_through<'a>(version: Version, headers: &'a HeaderMap, bounds: &HeadBounds) -> Result<Seen<'a>, Refusal> {
     let (mut all, mut seen) = (0, Seen::default());
     for (name, value) in headers {
         let field = name.as_str().len() + value.len();
         all += field + 4;
-        if field > FIELD_BYTES_MAX || all > FIELDS_BYTES_MAX {
+        if field > bounds.field_bytes || all > bounds.fields_bytes {
             return Err(Refusal::FieldsTooLarge);
         }
         match name.as_str() {
@@ -377,7 +415,8 @@ mod tests {
         }
         let uri: Uri = uri.parse().unwrap();
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        admit(&method, &uri, version, &headers).map(|in_| (in_.host.into_owned(), in_.path.into_owned()))
+        admit(&method, &uri, version, &headers, &HeadBounds::default())
+            .map(|in_| (in_.host.into_owned(), in_.path.into_owned()))
     }
 
     #[test]

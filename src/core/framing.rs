@@ -6,10 +6,14 @@
 
 use memchr::memchr;
 
-use crate::door::{FIELD_BYTES_MAX, FIELDS_BYTES_MAX, Refusal, TARGET_BYTES_MAX};
+use crate::door::Refusal;
+
+pub use crate::door::HeadBounds;
 
 /// Longest method; the longest one registered has 17 letters.
 const METHOD_BYTES_MAX: usize = 32;
+/// Method, version and blanks beside a target.
+const LINE_REST_BYTES: usize = METHOD_BYTES_MAX + 16;
 /// Empty lines before a request (§2.2 asks for one to be forgiven).
 const BLANK_LINES_MAX: u8 = 4;
 /// Bytes of the extensions of one chunk (§7.1.1 asks for a bound).
@@ -18,30 +22,6 @@ const EXTENSION_BYTES_MAX: u32 = 1 << 10;
 const TRAILER_BYTES_MAX: u32 = 8 << 10;
 /// Hex digits of a chunk's size: more would not fit 64 bits.
 const SIZE_DIGITS_MAX: u8 = 16;
-
-/// Bounds on a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadBounds {
-    /// Request line, in bytes. Default: 8 KiB and room for method and version.
-    pub line_bytes: usize,
-    /// One field, in bytes. Default: 16 KiB.
-    pub field_bytes: usize,
-    /// All fields, in bytes. Default: 64 KiB.
-    pub fields_bytes: usize,
-    /// Fields. Default: 100.
-    pub fields: usize,
-}
-
-impl Default for HeadBounds {
-    fn default() -> HeadBounds {
-        HeadBounds {
-            line_bytes: TARGET_BYTES_MAX + METHOD_BYTES_MAX + 16,
-            field_bytes: FIELD_BYTES_MAX,
-            fields_bytes: FIELDS_BYTES_MAX,
-            fields: 100,
-        }
-    }
-}
 
 /// What a client's bytes were refused for, and how many before it were well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +177,7 @@ impl Head {
             if method.len() > METHOD_BYTES_MAX || !method.iter().all(|b| is_method(*b)) {
                 return Err(Refusal::RequestLine);
             }
-            if open.len() > bounds.line_bytes {
+            if open.len() > bounds.line_bytes + LINE_REST_BYTES {
                 return Err(Refusal::TargetTooLong);
             }
         } else if open.len() > bounds.field_bytes || self.fields_bytes + open.len() > bounds.fields_bytes {
@@ -224,7 +204,7 @@ impl Head {
         if method.is_empty() || !method.iter().all(|b| is_method(*b)) {
             return Err(Refusal::RequestLine);
         }
-        if line.len() > bounds.line_bytes {
+        if line.len() > bounds.line_bytes + LINE_REST_BYTES {
             return Err(Refusal::TargetTooLong);
         }
         let (target, version) =

@@ -22,7 +22,6 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use pingora_core::protocols::Stream;
-use strangler_core::framing::HeadBounds;
 use strangler_core::server::ListenerProtocol;
 use strangler_core::sniff::{Spoken, spoken};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -231,8 +230,7 @@ fn begin_h1(io: Noted, peer: Arc<Peer>, guard: &Registered) -> Box<Http1<impl An
     let limits = guard.worker.proxy.settings.limits;
     let (worker, waiting, stop) = (Arc::clone(&guard.worker), Arc::clone(&guard.waiting), guard.stop.clone());
     let switch = Arc::<Switch>::default();
-    let bounds = HeadBounds { fields: limits.fields, ..HeadBounds::default() };
-    let io = Strict::new(io, bounds, limits.header_deadline, Arc::clone(&switch));
+    let io = Strict::new(io, limits.head, limits.header_deadline, Arc::clone(&switch));
     let requests = AtomicU32::new(0);
     let service = service_fn(move |request: Request<Incoming>| {
         waiting.note(Phase::Busy, &worker.proxy);

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use strangler_core::decide::{Decision, Reason, caller_key, decide};
-use strangler_core::door::{Admitted, Refusal, admit};
+use strangler_core::door::{Admitted, Refusal, STAND_IN, admit};
 use strangler_core::facts::RequestFacts;
 use strangler_core::observation::Failure;
 use strangler_core::override_token;
@@ -76,7 +76,7 @@ pub(crate) async fn respond(
     // The one load of the request; what it needs of it is taken out before the first wait.
     let published = proxy.live.load();
 
-    let admitted = match admit(&parts.method, &parts.uri, parts.version, &parts.headers) {
+    let admitted = match admit(&parts.method, &parts.uri, parts.version, &parts.headers, &proxy.settings.limits.head) {
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(finish, &peer, &parts, refusal),
     };
@@ -225,10 +225,12 @@ fn refuse(finish: Finish, peer: &Peer, parts: &Parts, refusal: Refusal) -> Respo
 fn log_own(mut finish: Finish, peer: &Peer, parts: &Parts) -> Finish {
     if finish.is_logged() {
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        // What stands in for a request that could not be read has no path of its own.
+        let path = if parts.method.as_str() == STAND_IN { "" } else { parts.uri.path() };
         finish.log(Logged {
             method: parts.method.clone(),
             host: host.chars().take(LOGGED_CHARS_MAX).collect(),
-            path: parts.uri.path().chars().take(LOGGED_CHARS_MAX).collect(),
+            path: path.chars().take(LOGGED_CHARS_MAX).collect(),
             client: peer.text.clone(),
             trace: HeaderValue::from_static(""),
             upstream: None,

@@ -14,7 +14,11 @@ async fn answer_to(proxy: &Proxy, request: &[u8]) -> String {
     let (mut reader, mut writer) = stream.into_split();
     let request = request.to_vec();
     // The proxy may well stop reading before the end.
-    let writing = tokio::spawn(async move { drop((writer.write_all(&request).await, writer)) });
+    let writing = tokio::spawn(async move {
+        let _ = writer.write_all(&request).await;
+        // Open until the answer is there: a client that closes is one that has gone.
+        std::future::pending::<()>().await;
+    });
     let mut answer = Vec::new();
     let reading = reader.read_to_end(&mut answer);
     tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap();
@@ -50,6 +54,25 @@ async fn heads_and_bodies_over_their_bounds_are_answered_with_what_was_too_much(
         assert!(answer.contains(&format!("strangler-error: {reason}\r\n")), "{begin:?}: {answer}");
     }
     assert_eq!(legacy.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn the_bounds_of_a_head_are_those_that_the_process_was_given() {
+    let legacy = Backend::answering(200, "ok").await;
+    let flags = ["--limit-request-line=1KiB", "--limit-header-bytes=2KiB", "--limit-headers=5"];
+    let plan = flags.iter().fold(Proxy::between(&legacy, &legacy), |plan, flag| plan.argument(flag));
+    let proxy = plan.start().await;
+    let head = |path: &str, rest: &str| format!("GET /{path} HTTP/1.1\r\nhost: a\r\n{rest}connection: close\r\n\r\n");
+    for (request, status) in [
+        (head(&"a".repeat(900), ""), 200),
+        (head(&"a".repeat(1_100), ""), 414),
+        (head("", &format!("x: {}\r\n", "v".repeat(2_100))), 431),
+        (head("", "x: y\r\n"), 200),
+        (head("", &"x: y\r\n".repeat(4)), 431),
+    ] {
+        let answer = answer_to(&proxy, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+    }
 }
 
 #[tokio::test]
