@@ -121,6 +121,7 @@ impl From<&ClientLimits> for Limits {
             head_bytes: (limits.header_bytes as usize + limits.request_line as usize).max(8 << 10),
             fields: limits.headers as usize,
             in_flight: i64::from(limits.in_flight),
+            body_min_rate: limits.body_min_rate,
             requests_per_connection: limits.requests_per_connection,
             ..Limits::default()
         }
