@@ -63,7 +63,7 @@ impl Ejections {
             .enumerate()
             .filter(|(at, past)| *at != endpoint && !is_out(past) && is_up(*at))
             .count();
-        // Rounded up, as two endpoints and `50%` mean one.
+        // To the nearest whole number, halves up: `50%` of three endpoints are two.
         let most = policy.max_ejected.of(count as u64 * 2).div_ceil(2);
         let past = self.endpoints.get_mut(endpoint)?;
         if is_out(past) || others_in == 0 || out as u64 >= most {
