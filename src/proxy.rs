@@ -127,7 +127,6 @@ impl From<&ClientLimits> for Limits {
             head: HeadBounds::from(limits),
             body_min_rate: limits.body_min_rate,
             in_flight: i64::from(limits.in_flight),
-            body_min_rate: limits.body_min_rate,
             requests_per_connection: limits.requests_per_connection,
             ..Limits::default()
         }
