@@ -19,12 +19,18 @@ const HELD_BYTES_MAX: usize = 8 << 10;
 /// Connections whose writes are held back at once, per core.
 const HELD_MAX: usize = 16;
 
+/// Reads and writes of a core after which what is held is written, whatever else there is to do: a core that is never at rest
+/// (large transfers keep it busy) must not keep a small answer.
+const HELD_TURNS_MAX: u32 = 64;
+
 /// Buffers kept for the next write, per core.
 const SPARE_MAX: usize = 2 * HELD_MAX;
 
 thread_local! {
     /// Whether somebody calls [`write_all`] on this thread.
     static IS_SERVED: Cell<bool> = const { Cell::new(false) };
+    /// Reads and writes since something is held; 0: nothing is.
+    static TURNS: Cell<u32> = const { Cell::new(0) };
     static HELD: RefCell<Vec<Arc<dyn Held>>> = const { RefCell::new(Vec::new()) };
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
@@ -36,12 +42,23 @@ pub fn serve_thread() {
 
 /// Makes the writes that this core has held back.
 pub fn write_all() {
+    TURNS.set(0);
     let mut held = HELD.take();
     for one in held.drain(..) {
         one.write();
     }
     // Its room serves the next round; nothing is held back while writing.
     HELD.set(held);
+}
+
+/// A read or a write is made on this core.
+fn turn() {
+    let turns = TURNS.get();
+    if turns > HELD_TURNS_MAX {
+        write_all();
+    } else if turns > 0 {
+        TURNS.set(turns + 1);
+    }
 }
 
 /// A connection with a write held back.
@@ -83,6 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Corked<S> {
             inner.is_held = true;
             let held = HELD.with_borrow_mut(|held| {
                 held.push(Arc::clone(&self.inner) as Arc<dyn Held>);
+                TURNS.set(TURNS.get().max(1));
                 held.len()
             });
             return held >= HELD_MAX;
@@ -148,6 +166,7 @@ impl<S: AsyncWrite + Unpin + Send> Held for Mutex<Inner<S>> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        turn();
         let mut inner = self.inner.lock();
         Pin::new(&mut inner.io).poll_read(cx, buf)
     }
@@ -163,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Corked<S
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        turn();
         let mut inner = self.inner.lock();
         let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
         let is_first = inner.out.is_empty();
@@ -267,6 +287,19 @@ mod tests {
             near.write_all(b"x").await.unwrap();
         }
         assert_eq!(read_now(&mut pairs[0].1).await, "x");
+    }
+
+    #[tokio::test]
+    async fn a_core_that_never_rests_writes_what_it_holds() {
+        serve_thread();
+        let ((mut small, mut far_small), (mut large, mut far_large)) = (pair(64), pair(1 << 20));
+        small.write_all(b"an answer").await.unwrap();
+        for _ in 0..=HELD_TURNS_MAX {
+            large.write_all(&[b'x'; HELD_BYTES_MAX + 1]).await.unwrap();
+            read_now(&mut far_large).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(read_now(&mut far_small).await, "an answer");
     }
 
     #[tokio::test]
