@@ -8,7 +8,7 @@ ESTATE := -p strangler -p legacy-monolith -p estate-pricing -p estate-payment -p
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clippy unit deny bench bench-build bench-setup bench-decisions release-pgo coverage clean
+.PHONY: help setup demo test test-clients lint format clippy unit deny bench bench-build bench-setup bench-decisions release-pgo coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ demo: setup ## Start monolith, services, proxy and shoppers; Ctrl-C stops all of
 	@$(TARGET)/demo/estate-demo $(ARGS)
 
 test: lint unit deny ## Everything that must be green: format, clippy, all tests
+
+test-clients: setup ## Real clients and servers through the proxy: curl, h2load, grpcio, httpx, websockets
+	cargo build --locked -p strangler
+	@tests/clients/run.sh $(TARGET) $(ARGS)
 
 lint: format clippy ## Format and clippy, warnings are errors
 

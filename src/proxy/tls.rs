@@ -261,11 +261,13 @@ fn build(
     };
     let mut config = builder.with_cert_resolver(resolver);
     config.ticketer = Arc::clone(tickets);
-    config.alpn_protocols = match protocol {
-        ListenerProtocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        ListenerProtocol::Http1 => vec![b"http/1.1".to_vec()],
-        ListenerProtocol::H2c => vec![b"h2".to_vec()],
+    // Who offers 1.0 alone is answered in it, as without TLS.
+    let names: &[&[u8]] = match protocol {
+        ListenerProtocol::Auto => &[b"h2", b"http/1.1", b"http/1.0"],
+        ListenerProtocol::Http1 => &[b"http/1.1", b"http/1.0"],
+        ListenerProtocol::H2c => &[b"h2"],
     };
+    config.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
     Ok(config)
 }
 

@@ -192,6 +192,13 @@ async fn alpn_says_which_http_is_spoken() {
     let only_h1 = with_tls(&legacy, vec![files]).listener(|it| it.protocol = ListenerProtocol::Http1).start();
     let stream = connect(&only_h1, authority.client(None, &["h2", "http/1.1"], &TLS13), "a.example.com").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+
+    // What old clients say, and `curl --http1.0`.
+    for server in [&plane, &only_h1] {
+        let config = authority.client(None, &["http/1.0"], &TLS13);
+        let mut stream = connect(server, config, "a.example.com").await.unwrap();
+        assert!(ask(&mut stream, "a.example.com", "").await.starts_with("http/1.1 200"));
+    }
 }
 
 #[tokio::test]
