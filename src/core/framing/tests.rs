@@ -16,6 +16,7 @@ fn heads_that_are_no_requests_are_refused() {
         (line("GET  / HTTP/1.1"), Refusal::RequestLine),
         (line("GET / HTTP/1.1 HTTP/1.1"), Refusal::RequestLine),
         (line("GET /\tx HTTP/1.1"), Refusal::RequestLine),
+        (line("GET /a#b HTTP/1.1"), Refusal::RequestLine),
         (line("G~T / HTTP/1.1"), Refusal::RequestLine),
         (line("GET / http/1.1"), Refusal::RequestLine),
         (line("GET / HTTP/1.32"), Refusal::RequestLine),
