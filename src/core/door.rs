@@ -140,10 +140,11 @@ impl Refusal {
     }
 
     /// Those that are told by the raw bytes, before there is a request.
-    const BEFORE: [Refusal; 9] = [
+    const BEFORE: [Refusal; 10] = [
         Refusal::Framing,
         Refusal::LineEnd,
         Refusal::RequestLine,
+        Refusal::Target,
         Refusal::Version,
         Refusal::Field,
         Refusal::HeadTimeout,

@@ -4,6 +4,7 @@
 //! beside a `Transfer-Encoding`, a line that ends with a bare line feed, blanks in a chunk's size. This automaton is fed the same
 //! bytes and refuses them first. It allocates nothing. Sections are of RFC 9112.
 
+use http::Uri;
 use memchr::memchr;
 
 use crate::door::{FIELD_BYTES_MAX, FIELDS_BYTES_MAX, Refusal, TARGET_BYTES_MAX};
@@ -234,6 +235,12 @@ impl Head {
         let bad = target.iter().fold(0, |bad, b| bad | is_bad(*b));
         if target.is_empty() || bad != 0 {
             return Err(Refusal::RequestLine);
+        }
+        // What the library would not take is refused here, with an answer of our own. Asked only where there is doubt.
+        let is_odd = |b: u8| u8::from(b >= 0x7f) | u8::from(b"\"<>\\^`{|}".contains(&b));
+        let is_plain = target.starts_with(b"/") && target.iter().fold(0, |odd, b| odd | is_odd(*b)) == 0;
+        if !is_plain && Uri::try_from(target).is_err() {
+            return Err(Refusal::Target);
         }
         match version {
             b" HTTP/1.1" => {}

@@ -140,7 +140,6 @@ async fn connections_that_say_nothing_are_closed_before_and_between_requests() {
     let answers = clients.join_all().await;
 
     assert_eq!(answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 200 ")).count(), 50, "{answers:?}");
-    proxy.wait_for_metric("strangler_connections", 0.0).await;
 }
 
 /// Seconds of processor time so far.
@@ -205,4 +204,18 @@ async fn the_body_of_a_request_that_is_answered_here_is_never_read_as_a_request(
     }
     let targets: Vec<String> = legacy.seen().into_iter().map(|seen| seen.target).collect();
     assert!(targets.iter().all(|target| target == "/few" || target == "/after"), "{targets:?}");
+}
+
+#[tokio::test]
+async fn a_target_that_the_library_would_refuse_gets_an_answer_of_our_own() {
+    let legacy = Backend::answering(200, "ok").await;
+    let proxy = Proxy::between(&legacy, &legacy).start().await;
+    for target in [&b"/a<b"[..], b"/\xff", b"http:///x", b"a/b", b"?x", b"http://a@/", b"/|^`"] {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(&[b"GET ", target, b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat()).await.unwrap();
+        let answer = to_the_end(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{}: {answer}", target.escape_ascii());
+        assert!(answer.contains("strangler-error: bad_target\r\n"), "{}: {answer}", target.escape_ascii());
+    }
+    assert_eq!(legacy.seen().len(), 0);
 }

@@ -80,6 +80,9 @@ fn fault_of(input: &RawInput) -> Option<String> {
         }
     }
     let StrictReading { requests, end } = read(input.bytes.get(..by_bytes.bytes).unwrap_or_default());
+    if let Some(request) = requests.iter().find(|request| Uri::try_from(request.target.as_slice()).is_err()) {
+        return Some(format!("the library does not take {}", request.target.escape_ascii()));
+    }
     let mut heads: Vec<(usize, usize)> = requests.iter().map(|request| (request.spans.0, request.spans.1)).collect();
     let is_cut = match end {
         StrictEnd::Clean => false,
