@@ -182,10 +182,11 @@ impl Refusal {
     }
 
     /// Those that are told by the raw bytes, before there is a request.
-    const BEFORE: [Refusal; 9] = [
+    const BEFORE: [Refusal; 10] = [
         Refusal::Framing,
         Refusal::LineEnd,
         Refusal::RequestLine,
+        Refusal::Target,
         Refusal::Version,
         Refusal::Field,
         Refusal::HeadTimeout,
@@ -313,10 +314,12 @@ pub fn host_of(authority: &str) -> Option<Cow<'_, str>> {
         |port: &str| port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok());
     let is_name =
         host.starts_with('[') || host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-    if host.is_empty() || host.len() > 255 || !is_name || !port.is_none_or(is_port) {
+    // No label of a name is empty but the root's (RFC 1035 §3.1), which goes: two spellings of one host would be two hosts.
+    let has_gap = host.starts_with('.') || host.contains("..");
+    if host.is_empty() || host.len() > 255 || !is_name || has_gap || !port.is_none_or(is_port) {
         return None;
     }
-    let host = host.strip_suffix('.').filter(|host| !host.is_empty()).unwrap_or(host);
+    let host = host.strip_suffix('.').unwrap_or(host);
     let has_upper = host.bytes().any(|b| b.is_ascii_uppercase());
     Some(if has_upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
@@ -402,6 +405,9 @@ pub fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Refusal> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -436,6 +442,9 @@ mod tests {
             ("GET", "/", &[("host", "a:8o")], Err(Refusal::Host)),
             ("GET", "/", &[("host", "[::1")], Err(Refusal::Host)),
             ("GET", "/", &[("host", "a,b")], Err(Refusal::Host)),
+            ("GET", "/", &[("host", "shop..")], Err(Refusal::Host)),
+            ("GET", "/", &[("host", ".shop")], Err(Refusal::Host)),
+            ("GET", "/", &[("host", "shop.")], ok("shop", "/")),
             ("GET", "/", &[("host", "[::1]:80")], ok("[::1]", "/")),
             ("TRACE", "/", &[host], Err(Refusal::Method)),
             ("GET", "*", &[host], Err(Refusal::Target)),

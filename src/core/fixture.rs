@@ -1,4 +1,7 @@
-//! Small tables for the tests of other packages, made without a file (feature `fixture`).
+//! Small tables for the tests of other packages, made without a file, and bytes that are almost HTTP (feature `fixture`).
+
+pub mod raw_bytes;
+pub mod strict_reading;
 
 use std::sync::Arc;
 

@@ -237,4 +237,6 @@ fn journey<'a>(snapshot: &'a Snapshot, route: &Route) -> impl Iterator<Item = (&
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -217,6 +217,9 @@ pub fn refresh_url(value: &str) -> Option<(&str, &str)> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -263,12 +263,15 @@ pub fn normal_path(path: &str) -> Result<Cow<'_, str>, PathError> {
         return Err(PathError::NotOrigin);
     }
     let normal = if path.contains('%') { Cow::Owned(decode_unreserved(path)?) } else { Cow::Borrowed(path) };
-    // A backslash is a separator to some servers behind us; a dot segment must not hide behind it.
+    // A backslash is a separator to some servers behind us, and an escaped separator to others; a dot segment must not hide
+    // behind either. Only dots of their own are a fault: `%2F` is data.
     let is_dots = |piece: &str| {
         let piece = piece.split(';').next().unwrap_or(piece);
         piece == "." || piece == ".."
     };
-    if normal.contains('.') && normal.split(['/', '\\']).any(is_dots) {
+    let climbs = |text: &str| text.split(['/', '\\']).any(is_dots);
+    let hides = |text: &str| text.contains('%') && climbs(&text.replace("%2F", "/").replace("%5C", "/"));
+    if normal.contains('.') && (climbs(&normal) || hides(&normal)) {
         return Err(PathError::DotSegment);
     }
     Ok(normal)
@@ -296,6 +299,9 @@ fn decode_unreserved(path: &str) -> Result<String, PathError> {
     out.push_str(rest);
     Ok(out)
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -345,8 +351,20 @@ mod tests {
     #[test]
     fn a_path_has_one_spelling() {
         assert_eq!(normal_path("/a%2fb").unwrap(), "/a%2Fb");
+        assert_eq!(normal_path("/a%2f.b").unwrap(), "/a%2F.b");
         assert_eq!(normal_path("/%7Euser//x").unwrap(), "/~user//x");
-        for path in ["/a/..", "/%2e%2e/a", "/a/./b", "/.", "/a\\..\\b", "/..;x/b", "/%2E"] {
+        for path in [
+            "/a/..",
+            "/%2e%2e/a",
+            "/a/./b",
+            "/.",
+            "/a\\..\\b",
+            "/..;x/b",
+            "/%2E",
+            "/a/..%2fb",
+            "/a%5c..",
+            "/%2e%2e%2Fa",
+        ] {
             assert_eq!(normal_path(path), Err(PathError::DotSegment), "{path}");
         }
         assert_eq!(normal_path("/%zz"), Err(PathError::BadEscape));

@@ -439,6 +439,12 @@ pub fn forget(is_in_force: impl Fn(&Arc<UpstreamState>) -> bool) {
 
 pub(super) type DialError = (Failure, Option<io::Error>);
 
+/// A connection that could not be made. Silence is told as such, whichever clock ended the wait for it.
+pub(super) fn not_connected(error: io::Error) -> DialError {
+    let is_silence = error.kind() == io::ErrorKind::TimedOut;
+    (if is_silence { Failure::ConnectTimeout } else { Failure::Connect }, Some(error))
+}
+
 /// A connection, and whether it came from the pool after all.
 async fn dial(
     upstream: &Arc<UpstreamState>,
@@ -473,7 +479,6 @@ pub(super) async fn within<T>(
 }
 
 async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant>) -> Result<(Conn, bool), DialError> {
-    let failed = |error: io::Error| (Failure::Connect, Some(error));
     let permit = loop {
         match leave_to_open(upstream, key, at).await? {
             Leave::Open(permit) => break permit,
@@ -490,14 +495,14 @@ async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant
     let Some(state) = upstream.endpoints.get(key.endpoint) else {
         return Err((Failure::Connect, None));
     };
-    let stream = dial::tcp(state, at).await.map_err(failed)?;
+    let stream = dial::tcp(state, at).await.map_err(not_connected)?;
     let counted = (ConnectionCount::new(upstream), permit);
     let (sender, drive) = if state.endpoint.scheme.is_tls() {
-        let stream = dial::tls(upstream, state, stream, false).await.map_err(failed)?;
-        let (sender, connection) = speak(stream).await.map_err(failed)?;
+        let stream = dial::tls(upstream, state, stream, false).await.map_err(not_connected)?;
+        let (sender, connection) = speak(stream).await.map_err(not_connected)?;
         (sender, Drive::new(Speaking::Tls(connection), counted))
     } else {
-        let (sender, connection) = speak(stream).await.map_err(failed)?;
+        let (sender, connection) = speak(stream).await.map_err(not_connected)?;
         (sender, Drive::new(Speaking::Plain(connection), counted))
     };
     let timer = Box::pin(tokio::time::sleep(IDLE_MAX));

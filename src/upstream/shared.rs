@@ -26,7 +26,7 @@ use crate::upstream::body::OutBody;
 use crate::upstream::endpoint::EndpointState;
 use crate::upstream::pool::{
     DialError, HEAD_BYTES_MAX, IDLE_MAX, Lane, Leave, PoolKey, TryError, TryLimits, connect_by, leave_to_open,
-    wait_for_head, within,
+    not_connected, wait_for_head, within,
 };
 use crate::upstream::{ConnectionCount, UpstreamState, dial};
 
@@ -288,14 +288,13 @@ async fn connection(
             }
         }
     };
-    let failed = |error: io::Error| (Failure::Connect, Some(error));
-    let stream = dial::tcp(endpoint, at).await.map_err(failed)?;
+    let stream = dial::tcp(endpoint, at).await.map_err(not_connected)?;
     let held = (ConnectionCount::new(upstream), permit);
     let connection = if endpoint.endpoint.scheme.is_tls() {
-        let stream = dial::tls(upstream, endpoint, stream, true).await.map_err(failed)?;
-        speak(stream, held).await.map_err(failed)?
+        let stream = dial::tls(upstream, endpoint, stream, true).await.map_err(not_connected)?;
+        speak(stream, held).await.map_err(not_connected)?
     } else {
-        speak(stream, held).await.map_err(failed)?
+        speak(stream, held).await.map_err(not_connected)?
     };
     let taken = taken(&connection);
     SHARED.with_borrow_mut(|shared| {

@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod browser;
+pub(crate) mod fault;
 pub(crate) mod invalid_routes;
 pub(crate) mod load;
 pub(crate) mod plane;

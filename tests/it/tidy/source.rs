@@ -17,7 +17,8 @@ impl Source {
 
     /// Whether the file as a whole is tests.
     pub(crate) fn is_tests(&self) -> bool {
-        self.path.ends_with("/tests.rs") || self.path.ends_with("_tests.rs") || self.path.contains("/tests/")
+        let is_named_so = ["/tests.rs", "_tests.rs", "/properties.rs"].iter().any(|name| self.path.ends_with(name));
+        is_named_so || self.path.contains("/tests/")
     }
 
     /// Lines of code with their numbers, up to the tests at the bottom; none for a file of tests.
