@@ -5,9 +5,10 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use strangler_core::facts::RequestFacts;
 use strangler_core::matching::Matcher;
+use strangler_core::rewrite::OwnNames;
 use strangler_core::route::{
     Balance, Conditions, Data, Endpoint, HeaderEdits, HostPattern, HostPolicy, Retry, Route, Scheme, StatusSet,
-    Timeouts, Upstream,
+    Timeouts, Tls, Upstream,
 };
 use strangler_core::template::{PathPattern, PathTemplate};
 use strangler_core::weight::Weight;
@@ -91,6 +92,10 @@ fn route(index: usize, path: &str, upstream: &Arc<Upstream>) -> Route {
         lease: None,
         form: None,
         idempotency: None,
+        rewrite: None,
+        upgrades: Vec::new(),
+        rate_limit: None,
+        breaker: None,
     }
 }
 
@@ -105,6 +110,10 @@ fn upstream() -> Upstream {
         max_in_flight: 1_024,
         fallback_share: Weight::NONE,
         retry: Retry::default(),
+        health_check: None,
+        outlier_detection: None,
+        tls: Tls::default(),
+        own_names: OwnNames::default(),
     }
 }
 
