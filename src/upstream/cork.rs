@@ -7,11 +7,13 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 /// Largest write that is held back, in bytes; a larger one is made at once, without a copy.
 const HELD_BYTES_MAX: usize = 8 << 10;
@@ -63,7 +65,7 @@ fn turn() {
 
 /// A connection with a write held back.
 trait Held: Send + Sync {
-    fn write(&self);
+    fn write(self: Arc<Self>);
 }
 
 /// A connection whose small writes are made together with those of others. One that is dropped is still written and closed then.
@@ -80,22 +82,21 @@ struct Inner<S> {
     is_held: bool,
     /// What a write came to that nobody waited for.
     error: Option<io::Error>,
-    /// Whom to tell when a write came to nothing.
+    /// Whom to tell once a write that nobody waited for has come to something.
     waker: Option<Waker>,
+    /// Writes what the other end did not take at once. It ends with the connection.
+    finisher: Option<AbortHandle>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Corked<S> {
     /// Writes as `io` does, only later.
     pub fn new(io: S) -> Corked<S> {
-        let inner = Inner { io, out: Vec::new(), written: 0, is_held: false, error: None, waker: None };
+        let inner = Inner { io, out: Vec::new(), written: 0, is_held: false, error: None, waker: None, finisher: None };
         Corked { inner: Arc::new(Mutex::new(inner)) }
     }
 
     fn hold(&self, inner: &mut Inner<S>, cx: &Context<'_>) -> bool {
-        match &mut inner.waker {
-            Some(known) => known.clone_from(cx.waker()),
-            None => inner.waker = Some(cx.waker().clone()),
-        }
+        inner.note_waker(cx);
         if !inner.is_held {
             inner.is_held = true;
             let held = HELD.with_borrow_mut(|held| {
@@ -109,7 +110,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Corked<S> {
     }
 }
 
+impl<S> Inner<S> {
+    fn note_waker(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(known) => known.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
+    }
+}
+
+impl<S> Drop for Corked<S> {
+    fn drop(&mut self) {
+        // Nobody is left to read what a slow reader was still to get, and it must not keep the socket.
+        if let Some(finisher) = self.inner.lock().finisher.take() {
+            finisher.abort();
+        }
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Inner<S> {
+    /// As [`Inner::poll_out`], for the owner: while a task finishes a write, it alone waits for the socket.
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.finisher.is_some() {
+            self.note_waker(cx);
+            return Poll::Pending;
+        }
+        self.poll_out(cx)
+    }
+
     /// Writes what is held, and what `io` holds itself (TLS does).
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_out(cx))?;
@@ -143,24 +171,43 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin + Send> Held for Mutex<Inner<S>> {
-    fn write(&self) {
+impl<S: AsyncWrite + Unpin + Send + 'static> Held for Mutex<Inner<S>> {
+    fn write(self: Arc<Self>) {
         let mut inner = self.lock();
         inner.is_held = false;
-        let mut nobody = Context::from_waker(Waker::noop());
-        let waker = match inner.poll_all(&mut nobody) {
-            Poll::Ready(Ok(())) => None,
-            Poll::Ready(Err(error)) => {
-                inner.error = Some(error);
-                inner.waker.take()
+        match inner.poll_all(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => settle(inner, Err(error)),
+            // The owner has been told that it is written, and may never ask again: a tunnel then only reads.
+            Poll::Pending => {
+                if let Ok(runtime) = Handle::try_current() {
+                    inner.finisher = Some(runtime.spawn(finish(Arc::downgrade(&self))).abort_handle());
+                }
             }
-            // From here on whoever wants to write waits for it.
-            Poll::Pending => inner.waker.take(),
-        };
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
         }
+    }
+}
+
+/// Writes what the other end takes late.
+async fn finish<S: AsyncWrite + Unpin>(connection: Weak<Mutex<Inner<S>>>) {
+    std::future::poll_fn(|cx| {
+        let Some(connection) = connection.upgrade() else { return Poll::Ready(()) };
+        let mut inner = connection.lock();
+        let done = ready!(inner.poll_all(cx));
+        inner.finisher = None;
+        settle(inner, done);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// A write that nobody waited for has come to something: whoever wants the next one is told.
+fn settle<S>(mut inner: MutexGuard<'_, Inner<S>>, done: io::Result<()>) {
+    inner.error = done.err();
+    let waker = inner.waker.take();
+    drop(inner);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
@@ -186,8 +233,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Corked<S
         let mut inner = self.inner.lock();
         let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
         let is_first = inner.out.is_empty();
-        let may_hold =
-            (is_first || inner.is_held) && inner.out.len() + bytes <= HELD_BYTES_MAX && inner.error.is_none();
+        let may_hold = (is_first || inner.is_held) && inner.out.len() + bytes <= HELD_BYTES_MAX;
+        let may_hold = may_hold && inner.error.is_none() && inner.finisher.is_none();
         if may_hold && bytes > 0 && IS_SERVED.get() {
             if is_first && inner.out.capacity() == 0 {
                 inner.out = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(2 << 10));
@@ -202,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Corked<S
             }
             return Poll::Ready(Ok(bytes));
         }
-        ready!(inner.poll_out(cx))?;
+        ready!(inner.poll_own(cx))?;
         // Of one without vectored writes this writes the first piece.
         Pin::new(&mut inner.io).poll_write_vectored(cx, bufs)
     }
@@ -217,12 +264,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Corked<S
             // It will be: nobody has to wait for it here.
             return Poll::Ready(Ok(()));
         }
-        inner.poll_all(cx)
+        ready!(inner.poll_own(cx))?;
+        Pin::new(&mut inner.io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.inner.lock();
-        ready!(inner.poll_out(cx))?;
+        ready!(inner.poll_own(cx))?;
         Pin::new(&mut inner.io).poll_shutdown(cx)
     }
 }
@@ -319,6 +367,34 @@ mod tests {
         far.read_to_string(&mut seen).await.unwrap();
         flushed.await.unwrap();
         assert_eq!(seen, "abcdefghij");
+    }
+
+    #[tokio::test]
+    async fn what_is_stuck_is_written_although_nobody_asks_again() {
+        serve_thread();
+        let (mut near, mut far) = pair(4);
+        near.write_all(b"abcdefgh").await.unwrap();
+        write_all();
+        // As in a tunnel: flushed once, and then only read from.
+        let mut seen = [0u8; 8];
+        let all = tokio::time::timeout(std::time::Duration::from_secs(20), far.read_exact(&mut seen)).await;
+        assert!(all.is_ok_and(|read| read.is_ok()) && &seen == b"abcdefgh");
+        near.write_all(b"ij").await.unwrap();
+        write_all();
+        assert_eq!(read_now(&mut far).await, "ij");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_dropped_while_stuck_is_closed() {
+        serve_thread();
+        let (mut near, mut far) = pair(4);
+        near.write_all(b"abcdefgh").await.unwrap();
+        write_all();
+        tokio::task::yield_now().await;
+        drop(near);
+        let mut seen = String::new();
+        far.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, "abcd");
     }
 
     #[tokio::test]

@@ -22,6 +22,9 @@ use crate::upstream::ConnectionCount;
 use crate::upstream::body::OutBody;
 use crate::upstream::cork::Corked;
 
+/// Times in a row that a connection is polled before others have their turn.
+const ROUNDS_MAX: u8 = 32;
+
 /// What counts as an open connection; dropped with it.
 pub(crate) type Counted = (ConnectionCount, OwnedSemaphorePermit);
 
@@ -90,7 +93,7 @@ impl Drive {
         };
         here.wakes.begin(cx.waker());
         let mut inner = Context::from_waker(&here.waker);
-        loop {
+        for _ in 0..ROUNDS_MAX {
             if let Poll::Ready(done) = poll(&mut inner) {
                 // A wake-up noted until here is not lost: whoever waits next polls the connection as well.
                 here.wakes.end();
@@ -105,6 +108,10 @@ impl Drive {
                 return Poll::Pending;
             }
         }
+        // The rest in another turn: other connections of this core wait for theirs.
+        here.wakes.end();
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Nobody waits for it from here on: what happens to it wakes nobody.
