@@ -13,6 +13,7 @@ pub mod finish;
 pub mod forward;
 pub mod h2;
 pub mod headers;
+mod kept;
 pub mod lease;
 pub mod listen;
 pub mod listener;

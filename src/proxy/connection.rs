@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -186,19 +186,17 @@ async fn drive(stream: Stream, ip: IpAddr, mut guard: Registered) {
     };
     let Opened { io, peer, protocol } = opened;
     let peer = Arc::new(peer);
-    let io = Corked::new(io);
+    let io = Corked::to_client(io);
     if protocol == ListenerProtocol::H2c {
         return Box::pin(h2::drive(io, Vec::new(), peer, guard)).await;
     }
     let io = Noted::new(io, &guard, protocol == ListenerProtocol::Auto);
     let mut connection = begin_h1(io, Arc::clone(&peer), &guard);
-    let outcome = tokio::select! {
-        biased;
-        outcome = connection.as_mut() => outcome,
-        () = linger(&mut guard.stop) => {
-            Pin::new(&mut *connection).graceful_shutdown();
-            connection.as_mut().await
-        }
+    let outcome = if let Some(outcome) = unless_stopped(Pin::new(&mut *connection), &mut guard.stop).await {
+        outcome
+    } else {
+        Pin::new(&mut *connection).graceful_shutdown();
+        connection.as_mut().await
     };
     if let Err(error) = outcome
         && (error.is_parse() || error.is_parse_too_large())
@@ -270,6 +268,29 @@ trait AnswersRequests:
 impl<S> AnswersRequests for S where
     S: Service<Request<Incoming>, Response = Response<ClientBody>, Error = Infallible, Future: Send> + Unpin
 {
+}
+
+/// What `running` comes to; `None`: it still runs some time after the process was told to stop.
+///
+/// The stop is listened to once, and asked again only when it has come: it wakes the task, as all else does that the connection
+/// waits for, and asking each time would cost a request more than its place in the routes.
+async fn unless_stopped<F: Future>(mut running: Pin<&mut F>, stop: &mut watch::Receiver<bool>) -> Option<F::Output> {
+    let told = stop.clone();
+    let mut is_told = *told.borrow();
+    let mut is_heard = false;
+    let mut lingered = pin!(linger(stop));
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(outcome) = running.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        is_told |= told.has_changed().unwrap_or(true);
+        if is_told || !is_heard {
+            is_heard = true;
+            return lingered.as_mut().poll(cx).map(|()| None);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Waits until the process stops, and a little longer.

@@ -262,7 +262,7 @@ pub struct TryError {
     /// Whether the connection came from the pool.
     pub was_pooled: bool,
     /// The request, whole, when nothing of it has left.
-    pub request: Option<Request<OutBody>>,
+    pub request: Option<Box<Request<OutBody>>>,
     /// For the log.
     pub cause: Option<io::Error>,
 }
@@ -282,7 +282,8 @@ pub struct TryLimits {
     pub progress: Option<Arc<UploadProgress>>,
 }
 
-/// Sends `request` to `endpoint` and waits for the answer's head.
+/// Sends `request` to `endpoint` and waits for the answer's head. The request is boxed: it is handed from one to the next until the
+/// connection takes it.
 ///
 /// # Errors
 /// How it failed, what may have left, and the request itself when nothing has.
@@ -290,7 +291,7 @@ pub async fn send(
     upstream: &Arc<UpstreamState>,
     endpoint: usize,
     lane: Lane,
-    request: Request<OutBody>,
+    request: Box<Request<OutBody>>,
     limits: &TryLimits,
 ) -> Result<Exchange, TryError> {
     let key = PoolKey { upstream: upstream.id, endpoint, lane };
@@ -328,7 +329,7 @@ pub async fn send(
     if limits.progress.is_some() || limits.needs_own {
         conn.drive.detach();
     }
-    let mut answer = std::pin::pin!(conn.sender.try_send_request(request));
+    let mut answer = std::pin::pin!(conn.sender.try_send_request(*request));
     let drive = &mut conn.drive;
     let answer = std::future::poll_fn(|cx| drive.poll_with(cx, |cx| answer.as_mut().poll(cx)));
     match wait_for_head(answer, conn.timer.as_mut(), begun, &upstream.config.timeouts, limits).await {
@@ -338,7 +339,7 @@ pub async fn send(
             Ok(Exchange { response, lease: Lease { way, _busy: busy } })
         }
         Some(Err(mut error)) => {
-            let request = error.take_message();
+            let request = error.take_message().map(Box::new);
             let sent = if request.is_some() { Sent::Nothing } else { Sent::Maybe };
             let error = error.into_error();
             let failure = if error.is_parse() { Failure::Garbage } else { Failure::Reset };
@@ -516,7 +517,7 @@ where
 {
     hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(Corked::new(stream)))
+        .handshake(TokioIo::new(Corked::to_upstream(stream)))
         .await
         .map_err(io::Error::other)
 }
