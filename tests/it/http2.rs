@@ -15,10 +15,13 @@ use crate::support::plane::{Plane, wait_until};
 use crate::support::proxy::{PATIENCE, exchange};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 async fn connect(plane: &Plane) -> SendRequest<Full<Bytes>> {
@@ -415,4 +418,45 @@ async fn a_client_that_goes_away_takes_its_upstream_request_along() {
     raw.send(RST_STREAM, 0, 1, &[0, 0, 0, 8]).await;
 
     wait_until(|| in_flight() < 1.0, "the request's end").await;
+}
+
+#[tokio::test]
+async fn an_early_answer_is_not_followed_by_a_reset_while_the_client_sends_on() {
+    let legacy = Backend::answering(200, "ok").await;
+    let plane = Plane::before(&legacy)
+        .routes(&format!("routes:\n  - {{name: few, match: /few, extracted: \"{}\", weight: 100%, max_body: 1KiB}}\n", legacy.url()))
+        .start();
+    let mut raw = Raw::greeting(&plane).await;
+    let asked = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "shop.example.com"),
+        (":path", "/few"),
+        ("content-length", "163840"),
+    ];
+    raw.send(HEADERS, 4, 1, &fields(&asked)).await;
+    let (mut window, mut sent, mut has_answer, mut is_over) = (65_535, 0, false, false);
+    let piece = vec![b'x'; 16 << 10];
+    while !is_over {
+        while window >= piece.len() && sent < 10 {
+            sent += 1;
+            window -= piece.len();
+            raw.send(DATA, u8::from(sent == 10), 1, &piece).await;
+            if sent == 10 {
+                raw.send(PING, 0, 0, &[0; 8]).await;
+            }
+        }
+        let (kind, stream, payload) = raw.next().await.expect("the connection goes on");
+        match kind {
+            WINDOW_UPDATE if stream == 1 => {
+                window += u32::from_be_bytes(payload.try_into().unwrap()) as usize;
+            }
+            HEADERS => has_answer = true,
+            RST_STREAM => panic!("stream {stream} was reset after {sent} pieces"),
+            PING => is_over = true,
+            _ => {}
+        }
+    }
+    assert!(has_answer);
+    plane.wait_for_rejected("body_too_large", 1.0).await;
 }

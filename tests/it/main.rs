@@ -6,6 +6,7 @@ mod affinity;
 mod assignment;
 mod config;
 mod deploy;
+mod early_answers;
 mod fallback;
 mod faults;
 mod faults_clients;
