@@ -105,11 +105,7 @@ impl UpstreamBody {
 
     /// The error itself is told a turn later: the library gives a connection up with all that it has not written yet, and a client
     /// that has not even got the head does not know what happened.
-    fn fail(
-        &mut self,
-        error: AnswerError,
-        cx: &Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+    fn fail(&mut self, error: AnswerError, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         self.lease = None;
         self.admission = None;
         if let Some(tee) = self.tee.take() {

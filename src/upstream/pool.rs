@@ -195,9 +195,7 @@ enum Way {
         progress: Option<Arc<UploadProgress>>,
     },
     /// Counted out when dropped; dropping the answer's body has reset the stream.
-    Shared {
-        _stream: Stream,
-    },
+    Shared { _stream: Stream },
 }
 
 impl std::fmt::Debug for Lease {

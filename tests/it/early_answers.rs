@@ -120,7 +120,9 @@ async fn answers_that_are_none_yet_have_an_end() {
 async fn a_client_that_closes_its_half_still_gets_its_answer() {
     let legacy = Backend::answering(200, "ok").await;
     let proxy = Proxy::between(&legacy, &legacy).start().await;
-    for request in [GET, b"GET / HTTP/1.0\r\n\r\n", b"GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n"] {
+    for request in
+        [GET, b"GET / HTTP/1.0\r\n\r\n", b"GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n"]
+    {
         let mut stream = TcpStream::connect(proxy.address).await.unwrap();
         stream.write_all(request).await.unwrap();
         stream.shutdown().await.unwrap();

@@ -424,7 +424,10 @@ async fn a_client_that_goes_away_takes_its_upstream_request_along() {
 async fn an_early_answer_is_not_followed_by_a_reset_while_the_client_sends_on() {
     let legacy = Backend::answering(200, "ok").await;
     let plane = Plane::before(&legacy)
-        .routes(&format!("routes:\n  - {{name: few, match: /few, extracted: \"{}\", weight: 100%, max_body: 1KiB}}\n", legacy.url()))
+        .routes(&format!(
+            "routes:\n  - {{name: few, match: /few, extracted: \"{}\", weight: 100%, max_body: 1KiB}}\n",
+            legacy.url()
+        ))
         .start();
     let mut raw = Raw::greeting(&plane).await;
     let asked = [

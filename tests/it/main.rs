@@ -4,6 +4,7 @@
 
 mod affinity;
 mod assignment;
+mod big_bodies;
 mod config;
 mod deploy;
 mod early_answers;
