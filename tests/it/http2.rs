@@ -14,7 +14,7 @@ use crate::support::backend::{Backend, read_head};
 use crate::support::plane::{Plane, wait_until};
 use crate::support::proxy::{PATIENCE, exchange};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -87,13 +87,13 @@ impl Raw {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// HPACK without compression.
-fn fields(all: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn fields(all: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in all {
         block.push(0);
@@ -105,7 +105,7 @@ fn fields(all: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-fn get_fields() -> Vec<u8> {
+pub(crate) fn get_fields() -> Vec<u8> {
     fields(&[(":method", "GET"), (":scheme", "http"), (":authority", "shop.example.com"), (":path", "/")])
 }
 

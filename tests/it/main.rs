@@ -23,6 +23,7 @@ mod life;
 mod limits;
 mod grpc;
 mod http2;
+mod http2_attacks;
 mod proxy_protocol;
 mod raw_bytes;
 mod reload;
