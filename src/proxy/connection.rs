@@ -298,12 +298,23 @@ struct Noted {
     held: Vec<u8>,
     /// The client has closed its half of the connection while it has an answer to get: until when it is not taken to have gone.
     half_closed: Option<Pin<Box<Sleep>>>,
+    /// Whether it has been written to since.
+    has_written: bool,
 }
 
 impl Noted {
     fn new(io: Corked<Transport>, guard: &Registered, is_sniffing: bool) -> Noted {
         let (waiting, worker) = (Arc::clone(&guard.waiting), Arc::clone(&guard.worker));
-        Noted { io, waiting, worker, is_sniffing, is_h2: false, held: Vec::new(), half_closed: None }
+        Noted {
+            io,
+            waiting,
+            worker,
+            is_sniffing,
+            is_h2: false,
+            held: Vec::new(),
+            half_closed: None,
+            has_written: false,
+        }
     }
 
     /// Reads until the first bytes tell. Rare is all but the first line of it: the whole beginning of a request at once.
@@ -343,6 +354,13 @@ impl Noted {
             }
             let timer = self.half_closed.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSED_MAX)));
             ready!(timer.as_mut().poll(cx));
+            if self.has_written {
+                // Whoever had gone would have reset the connection by now. What is written from here on wakes us.
+                return match Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut [0; 1])) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                };
+            }
             if !self.waiting.is(Phase::Writing) {
                 return Poll::Ready(Ok(()));
             }
@@ -351,9 +369,14 @@ impl Noted {
     }
 
     /// Something was written, or could not be for now.
-    fn note_write<T>(&mut self, polled: &Poll<io::Result<T>>) {
+    fn note_write<T>(&mut self, polled: &Poll<io::Result<T>>, cx: &Context<'_>) {
         if let (Some(timer), Poll::Ready(Ok(_))) = (&mut self.half_closed, polled) {
-            timer.as_mut().reset(Instant::now() + HALF_CLOSED_MAX);
+            if !self.has_written {
+                timer.as_mut().reset(Instant::now() + HALF_CLOSED_MAX);
+                self.has_written = true;
+            }
+            // It may have been the last of the answer: then the end is one at once.
+            cx.waker().wake_by_ref();
         }
         self.waiting.note_write(polled.is_pending(), &self.worker.proxy);
     }
@@ -392,7 +415,7 @@ impl AsyncRead for Noted {
 impl AsyncWrite for Noted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.note_write(&polled);
+        self.note_write(&polled, cx);
         polled
     }
 
@@ -402,7 +425,7 @@ impl AsyncWrite for Noted {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.note_write(&polled);
+        self.note_write(&polled, cx);
         polled
     }
 

@@ -139,7 +139,10 @@ async fn a_client_that_closes_its_half_gets_all_of_a_long_answer() {
         read_head(&mut stream).await;
         let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {BYTES}\r\n\r\n").as_bytes()).await;
         let piece = vec![b'x'; 1 << 20];
-        for _ in 0..BYTES / piece.len() {
+        for number in 0..BYTES / piece.len() {
+            if number == 8 {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
             let _ = stream.write_all(&piece).await;
         }
     })
@@ -149,7 +152,7 @@ async fn a_client_that_closes_its_half_gets_all_of_a_long_answer() {
     stream.write_all(GET).await.unwrap();
     stream.shutdown().await.unwrap();
 
-    // It reads a little and then nothing for longer than a silent client is given.
+    // It reads a little and then nothing for longer than a silent client is given; so is the service silent in between.
     let mut first = vec![0; 1 << 20];
     stream.read_exact(&mut first).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -421,6 +421,21 @@ async fn a_client_that_goes_away_takes_its_upstream_request_along() {
 }
 
 #[tokio::test]
+async fn a_fragment_is_cut_off_before_a_route_is_looked_for() {
+    let (legacy, extracted) = (Backend::answering(200, "legacy").await, Backend::answering(200, "extracted").await);
+    let route = format!("routes:\n  - {{name: a, match: /a, extracted: \"{}\", weight: 100%}}\n", extracted.url());
+    let plane = Plane::before(&legacy).routes(&route).start();
+    let mut raw = Raw::greeting(&plane).await;
+    let asked = [(":method", "GET"), (":scheme", "http"), (":authority", "shop.example.com"), (":path", "/a#/../b")];
+    raw.send(HEADERS, 5, 1, &fields(&asked)).await;
+    while raw.next().await.expect("it is answered").0 != DATA {}
+
+    // What was matched is what goes on (the HTTP library never shows the rest; on HTTP/1 it is a 400).
+    assert_eq!(extracted.seen()[0].target, "/a");
+    assert_eq!(legacy.seen().len(), 0);
+}
+
+#[tokio::test]
 async fn an_early_answer_is_not_followed_by_a_reset_while_the_client_sends_on() {
     let legacy = Backend::answering(200, "ok").await;
     let plane = Plane::before(&legacy)
