@@ -19,6 +19,7 @@ pub mod listen;
 pub mod listener;
 pub mod open;
 pub mod pins;
+pub mod request_body;
 pub mod serve;
 pub(crate) mod strict;
 pub(crate) mod rate;
