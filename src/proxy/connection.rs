@@ -501,7 +501,7 @@ impl AsyncRead for Noted {
         }
         match polled {
             Poll::Ready(Ok(())) if buf.filled().len() == before && buf.remaining() > 0 => self.poll_end(cx),
-            polled => polled,
+            Poll::Ready(_) | Poll::Pending => polled,
         }
     }
 }
