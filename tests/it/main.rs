@@ -19,6 +19,7 @@ mod idempotency;
 mod lease;
 mod life;
 mod limits;
+mod load;
 mod grpc;
 mod http2;
 mod proxy_protocol;

@@ -47,6 +47,8 @@ pub(crate) struct Plan {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Its first listener that speaks TLS.
+    pub(crate) secure: Option<SocketAddr>,
     pub(crate) dir: TempDir,
     child: Child,
     log: mpsc::Receiver<String>,
@@ -116,6 +118,14 @@ impl Plan {
         self
     }
 
+    /// A file `strangler.yaml` of this text.
+    pub(crate) fn config(self, text: &str) -> Plan {
+        let file = self.dir.path().join("strangler.yaml");
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap().to_owned();
+        self.argument("--config").argument(&file)
+    }
+
     /// A variable of its environment.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Plan {
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -140,6 +150,10 @@ impl Plan {
 
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// What will be written to the routes file.
@@ -170,7 +184,7 @@ impl Plan {
                 }
             }
         });
-        let (mut address, mut admin) = (None, None);
+        let (mut address, mut admin, mut secure) = (None, None, None);
         let mut told = Vec::new();
         let until = Instant::now() + PATIENCE;
         while address.is_none() || admin.is_none() {
@@ -180,12 +194,14 @@ impl Plan {
             };
             if let Some(at) = line.strip_prefix("listening on http://") {
                 address = Some(at.parse().unwrap());
+            } else if let Some(at) = line.strip_prefix("listening on https://") {
+                secure = secure.or_else(|| at.parse().ok());
             } else if let Some(at) = line.strip_prefix("admin on http://") {
                 admin = Some(at.parse().unwrap());
             }
             told.push(line);
         }
-        Proxy { address: address.unwrap(), admin: admin.unwrap(), dir: self.dir, child, log }
+        Proxy { address: address.unwrap(), admin: admin.unwrap(), secure, dir: self.dir, child, log }
     }
 
     /// The command line that `start` would run.
