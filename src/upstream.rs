@@ -13,6 +13,7 @@ mod drive;
 pub mod endpoint;
 pub mod pool;
 pub mod progress;
+pub mod reach;
 pub mod resolve;
 mod shared;
 pub mod tls;

@@ -452,7 +452,12 @@ async fn dial(
     deadline: Option<Instant>,
 ) -> Result<(Conn, bool), DialError> {
     let at = connect_by(upstream, deadline);
-    within(at, connect(upstream, key, at)).await
+    let outcome = within(at, connect(upstream, key, at)).await;
+    // One that another request had done with says nothing new.
+    if !matches!(outcome, Ok((_, true))) {
+        upstream.note_connection(key.endpoint, &outcome);
+    }
+    outcome
 }
 
 /// When a connection that is begun now must stand.

@@ -1,5 +1,7 @@
 //! Promises under load. `make load` runs them at full size and prints a table; in `make test` the same code runs small.
 
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
 mod overload;
 mod rates;
 mod reloads;
@@ -11,6 +13,11 @@ mod upgrades;
 mod upstreams;
 
 use std::time::Duration;
+
+use crate::support::pauses;
+
+/// Bytes.
+const MIB: f64 = 1_048_576.0;
 
 /// Whether the sizes are those of the promises (`LOAD=full`).
 fn is_full() -> bool {
@@ -39,7 +46,10 @@ fn row(what: &str, must: &str, got: &str, holds: bool) {
         (false, true) => "FAILS",
         (false, false) => "not at this size",
     };
-    eprintln!("load | {what} | {must} | {got} | {verdict}");
+    let paused = pauses::total();
+    let paused =
+        if paused.is_zero() { String::new() } else { format!("; the machine paused it for {paused:.0?} so far") };
+    eprintln!("load | {what} | {must} | {got}{paused} | {verdict}");
 }
 
 /// Likewise, where the full size fails with it.

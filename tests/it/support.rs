@@ -6,6 +6,7 @@ pub(crate) mod fault;
 pub(crate) mod invalid_routes;
 pub(crate) mod load;
 pub(crate) mod origin;
+pub(crate) mod pauses;
 pub(crate) mod plane;
 pub(crate) mod process;
 pub(crate) mod proxy;

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use crate::load::{judged_row, seconds, size};
+use crate::load::{MIB, judged_row, seconds, size};
 use crate::support::origin;
+use crate::support::pauses;
 use crate::support::process::{busy_s, memory};
 use crate::support::proxy::Plan;
 use crate::support::traffic::{Kind, Plan as Asking};
@@ -17,6 +18,7 @@ async fn a_full_table_of_clients_costs_the_others_no_time() {
         legacy.url()
     );
     let proxy = Plan::file(&text).start().await;
+    let _pauses = pauses::watch(proxy.pid());
     let others = || Asking::new(Kind::Kept, proxy.address, 8, size(100, 400));
     let warm = others().start();
     tokio::time::sleep(seconds(1, 2)).await;
@@ -76,7 +78,7 @@ async fn a_full_table_of_clients_costs_the_others_no_time() {
             full.within_ms(990),
             full.within_ms(999),
             full.failed,
-            memory(proxy.pid(), "VmRSS").saturating_sub(before) as f64 / 1048576.0
+            memory(proxy.pid(), "VmRSS").saturating_sub(before) as f64 / MIB
         ),
         full.failed == 0 && full.within_ms(990) <= (2.0 * empty.within_ms(990)).max(empty.within_ms(990) + 1.0),
     );

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::load::{judged_row, seconds, size};
 use crate::support::origin;
+use crate::support::pauses;
 use crate::support::proxy::{PATIENCE, Plan};
 use crate::support::traffic::{Kind, Plan as Asking, Tally, quantile_ms};
 
@@ -18,6 +19,7 @@ async fn reloads_fail_no_request_of_any_kind() {
         )
     };
     let proxy = Plan::file(&routes(0)).start().await;
+    let _pauses = pauses::watch(proxy.pid());
     let (reloads, time, per_second) = (size(10, 500), seconds(2, 60), size(200, 2_000));
     let each = time / u32::try_from(reloads).unwrap();
     let kinds = [(Kind::Kept, 20), (Kind::New, 20), (Kind::H2, 4)];

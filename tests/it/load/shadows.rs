@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::load::{row, seconds, size};
-use crate::support::backend::{Backend, read_head};
+use crate::load::{MIB, row, seconds, size};
+use crate::support::backend::Backend;
 use crate::support::fault::Unreachable;
 use crate::support::origin;
+use crate::support::pauses;
 use crate::support::process::memory;
 use crate::support::proxy::{Plan, Proxy};
 use crate::support::traffic::{Kind, Plan as Asking, Tally};
@@ -40,10 +41,19 @@ fn median(values: &[f64]) -> f64 {
 async fn whatever_the_target_of_copies_does_users_notice_nothing() {
     let legacy = origin::start().await;
     let dark = Unreachable::new();
-    let hanging = Backend::hanging().await;
-    let resetting = Backend::resetting().await;
+    // Each reads a request at once: what these cost is taken from those who are measured.
+    let hanging = Backend::serving(Arc::default(), |mut stream| async move {
+        let _ = stream.read(&mut [0u8; 4096]).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+    })
+    .await;
+    let resetting = Backend::serving(Arc::default(), |mut stream| async move {
+        let _ = stream.read(&mut [0u8; 4096]).await;
+        let _ = stream.set_zero_linger();
+    })
+    .await;
     let endless = Backend::serving(Arc::default(), |mut stream| async move {
-        read_head(&mut stream).await;
+        let _ = stream.read(&mut [0u8; 4096]).await;
         let _ = stream
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
             .await;
@@ -68,6 +78,7 @@ async fn whatever_the_target_of_copies_does_users_notice_nothing() {
             proxy(&legacy, &target, "").await,
             proxy(&legacy, &target, copied).await,
         );
+        let _pauses = [&plain, &again, &faulty].map(|proxy| pauses::watch(proxy.pid()));
         for proxy in [&plain, &again, &faulty] {
             turn(proxy).await;
         }
@@ -83,7 +94,7 @@ async fn whatever_the_target_of_copies_does_users_notice_nothing() {
             good += with.good;
             failed += with.failed;
         }
-        let grown = memory(faulty.pid(), "VmHWM").saturating_sub(before) as f64 / 1048576.0;
+        let grown = memory(faulty.pid(), "VmHWM").saturating_sub(before) as f64 / MIB;
         let mut outcomes = Vec::new();
         for outcome in ["sent", "dropped", "timeout", "error"] {
             outcomes.push((

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use crate::load::{judged_row, seconds, size};
+use crate::load::{MIB, judged_row, seconds, size};
 use crate::support::origin;
+use crate::support::pauses;
 use crate::support::process::{busy_s, memory, raise_own_descriptors};
 use crate::support::proxy::{Plan, Proxy};
 use crate::support::traffic::{Kind, Plan as Asking, Tally, Traffic};
@@ -16,30 +17,31 @@ use crate::support::wire::connect_from;
 /// Begun by a client that then dribbles: a field that never ends.
 const BEGUN: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: ";
 /// How many connections are begun at once.
-const AT_ONCE: usize = 200;
+const AT_ONCE: u32 = 200;
 
-/// Stays until it is closed: a third says nothing, a third sends a head byte by byte, a third a body. How long it was let.
+/// Stays until it is closed: every other one says nothing, the rest send a head byte by byte. How long it was let.
 async fn slow(number: u32, address: SocketAddr, opened: tokio::sync::mpsc::Sender<()>) -> Result<Duration, String> {
     let source = IpAddr::V4(Ipv4Addr::new(127, 0, 0, u8::try_from(2 + number % 50).unwrap()));
-    let stream = connect_from(source, address).await.map_err(|error| format!("connect: {error}"))?;
+    let stream = connect_from(source, address).await;
     let begun = Instant::now();
     let _ = opened.send(()).await;
+    let stream = stream.map_err(|error| format!("connect: {error}"))?;
     let (mut reader, mut writer) = stream.into_split();
-    let is_silent = number % 2 == 0;
+    let is_silent = number.is_multiple_of(2);
     if !is_silent {
         writer.write_all(BEGUN).await.map_err(|error| format!("write: {error}"))?;
     }
     let mut answer = [0u8; 2048];
     loop {
         match tokio::time::timeout(Duration::from_secs(1), reader.read(&mut answer)).await {
-            Ok(Ok(0) | Err(_)) => return Ok(begun.elapsed()),
+            Ok(Ok(0) | Err(_)) => return Ok(pauses::awake(begun, Instant::now())),
             Ok(Ok(_)) => {}
             Err(_) if is_silent => {}
             Err(_) => {
                 let _ = writer.write_all(b"x").await;
             }
         }
-        if begun.elapsed() > Duration::from_secs(40) {
+        if pauses::awake(begun, Instant::now()) > Duration::from_secs(40) {
             return Err("it was never closed".into());
         }
     }
@@ -69,6 +71,7 @@ async fn slow_clients_are_gone_soon_small_and_in_nobodys_way() {
     // Half of its descriptors are kept for upstreams; good clients need some, too.
     let room = u32::try_from((own / 2).saturating_sub(200)).unwrap_or(u32::MAX);
     let count = size(150, 10_000).min(room);
+    let _pauses = pauses::watch(proxy.pid());
     let open = format!("strangler_connections{{listener=\"{}\"}}", proxy.address);
 
     // The first ones of every kind take what is taken once.
@@ -82,23 +85,20 @@ async fn slow_clients_are_gone_soon_small_and_in_nobodys_way() {
     let beside = good_ones(&proxy);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let (before, busy_before) = (memory(proxy.pid(), "VmRSS"), busy_s(proxy.pid()));
-    let (opened, mut openings) = tokio::sync::mpsc::channel(AT_ONCE);
+    let (opened, mut openings) = tokio::sync::mpsc::channel(AT_ONCE as usize);
     let mut clients = JoinSet::new();
     let begun = Instant::now();
     for number in 0..count {
         clients.spawn(slow(number, proxy.address, opened.clone()));
-        if number as usize >= AT_ONCE {
+        if number >= AT_ONCE {
             openings.recv().await;
         }
     }
-    drop(opened);
-    while openings.recv().await.is_some() {
-        if clients.len() as u32 == count && openings.is_empty() && begun.elapsed() > Duration::from_secs(2) {
-            break;
-        }
+    for _ in 0..count.min(AT_ONCE) {
+        openings.recv().await;
     }
     let opening = begun.elapsed();
-    openings.close();
+    tokio::time::sleep(Duration::from_millis(300)).await;
     // All are there, and none has been closed yet.
     let peak = memory(proxy.pid(), "VmRSS");
     let there = proxy.metric(&open).await;
@@ -125,9 +125,9 @@ async fn slow_clients_are_gone_soon_small_and_in_nobodys_way() {
             "the last after {longest:.1?}, {there} there at once (opened in {opening:.1?}), {each:.1} KiB each, {} failed {:?}; {:.1} MiB before, {:.1} at most, {:.1} after; busy {busy:.2} cores",
             failed.len(),
             failed.first(),
-            before as f64 / 1048576.0,
-            peak as f64 / 1048576.0,
-            after as f64 / 1048576.0,
+            before as f64 / MIB,
+            peak as f64 / MIB,
+            after as f64 / MIB,
         ),
         failed.is_empty() && longest < Duration::from_secs(12) && each <= 26.0,
     );

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::load::{is_full, judged_row, size, told};
+use crate::load::{MIB, is_full, judged_row, size, told};
 use crate::support::origin;
+use crate::support::pauses;
 use crate::support::process::{busy_s, descriptors, memory};
 use crate::support::proxy::Plan;
 use crate::support::secure::Authority;
@@ -26,6 +27,7 @@ async fn memory_is_flat_under_traffic_of_every_kind() {
     authority.identity(&["shop.example.com"]).write(plan.dir(), "shop");
     let config = "listeners:\n  - {address: 127.0.0.1:0}\n  - {address: 127.0.0.1:0, tls: {certificates: [{cert: shop.pem, key: shop.key}]}}\n";
     let proxy = plan.config(config).start().await;
+    let _pauses = pauses::watch(proxy.pid());
     let secure = proxy.secure.unwrap();
     let rate = u32::try_from(told("SOAK_RATE", size(200, 800))).unwrap();
     let part = |hundredths: u32| (rate * hundredths / 100).max(1);
@@ -44,7 +46,7 @@ async fn memory_is_flat_under_traffic_of_every_kind() {
     while begun.elapsed() < lasts {
         next += LOOK_EVERY.min(lasts / 3);
         tokio::time::sleep_until(next.into()).await;
-        let mib = memory(proxy.pid(), "VmRSS") as f64 / 1048576.0;
+        let mib = memory(proxy.pid(), "VmRSS") as f64 / MIB;
         samples.push((begun.elapsed().as_secs_f64(), mib));
         if is_full() {
             eprintln!(
@@ -68,18 +70,15 @@ async fn memory_is_flat_under_traffic_of_every_kind() {
     // The first sixth is for what is filled once: pools, tables, the allocator's own.
     let settled: Vec<(f64, f64)> = samples.iter().copied().skip(samples.len() / 6).collect();
     let slope = slope(&settled) * 600.0;
-    let at = |part: f64| {
-        let index = ((samples.len() as f64 * part) as usize).min(samples.len() - 1);
-        samples[index].1
-    };
+    let at = |one_of: usize| samples[samples.len() / one_of].1;
     judged_row(
         &format!("{} s of {rate}/s: kept, new, h2, WebSocket, POST, TLS, copies", lasts.as_secs()),
         "resident memory flat (under 1 MiB more in 10 minutes), 0 failed",
         &format!(
             "{:.2} MiB at first, {:.2} after a sixth, {:.2} at half, {:.2} at the end; {slope:+.2} MiB in 10 minutes; {} of {} failed {:?}; {parts:?}",
             samples[0].1,
-            at(1.0 / 6.0),
-            at(0.5),
+            at(6),
+            at(2),
             samples[samples.len() - 1].1,
             all.failed,
             all.good + all.failed,

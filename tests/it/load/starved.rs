@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::load::{judged_row, seconds, size};
 use crate::support::origin;
+use crate::support::pauses;
 use crate::support::process::{allow_descriptors, busy_s, descriptors, raise_own_descriptors};
 use crate::support::proxy::Plan;
 use crate::support::wire::Wire;
@@ -17,6 +18,7 @@ async fn without_descriptors_nothing_spins_and_all_is_well_a_second_after_the_cl
     raise_own_descriptors();
     let legacy = origin::start().await;
     let proxy = Plan::file(&format!("version: 1\nlegacy: {}\n", legacy.url())).start().await;
+    let _pauses = pauses::watch(proxy.pid());
     let mut first = Wire::connect(proxy.address).await.unwrap();
     assert_eq!(first.ask(b"GET /r HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap().status, 200);
     allow_descriptors(proxy.pid(), descriptors(proxy.pid()) + 100);

@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use crate::load::{judged_row, size};
 use crate::support::origin;
+use crate::support::pauses;
 use crate::support::proxy::{Plan, Proxy, strangler};
 use crate::support::traffic::{Kind, Plan as Asking, Tally};
 use crate::support::wire::Wire;
@@ -46,6 +47,7 @@ async fn upgrades_in_a_row_refuse_and_reset_nobody() {
         legacy.url()
     );
     let proxy = Plan::file(&routes).argument("--drain-deadline").argument("40s").start().await;
+    let _pauses = pauses::watch(proxy.pid());
     let (upgrades, per_second) = (size(3, 20), size(100, 500));
     let (long_ms, long) = size((1_500, "/wait/1500"), (20_000, "/wait/20000"));
     let traffic = [

@@ -16,10 +16,11 @@ use tokio::task::JoinHandle;
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::support::origin::BODY;
+use crate::support::pauses;
 use crate::support::wire::{Reply, Wire};
 
 /// Longest wait for one answer.
-const ANSWER_MAX: Duration = Duration::from_secs(40);
+const ANSWER_MAX: Duration = Duration::from_secs(90);
 /// Bytes of a POST's body.
 const POSTED: usize = 2_000;
 
@@ -60,6 +61,8 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     /// Those that were asked to be no failure.
     pub(crate) also: u64,
+    /// Those that met a pause of the machine, and say nothing.
+    pub(crate) paused: u64,
     /// Connections that the proxy said it would close.
     pub(crate) closes: u64,
     pub(crate) whys: BTreeMap<String, u64>,
@@ -115,6 +118,11 @@ impl Plan {
             let begun = Instant::now();
             let asked = tokio::time::timeout(ANSWER_MAX, self.once(&mut client, number)).await;
             let waited = u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX);
+            if !pauses::paused(begun, Instant::now()).is_zero() {
+                tally.paused += 1;
+                client = Client::None;
+                continue;
+            }
             match asked.unwrap_or_else(|_| Err("no answer in time".into())) {
                 Ok((200, is_last)) => {
                     tally.good += 1;
@@ -178,7 +186,7 @@ impl Plan {
         match self.kind {
             Kind::New => format!("GET {head}connection: close\r\n\r\n"),
             Kind::Post => format!("POST {head}content-length: {POSTED}\r\n\r\n{}", "b".repeat(POSTED)),
-            _ => format!("GET {head}\r\n"),
+            Kind::Kept | Kind::H2 | Kind::WebSocket | Kind::Tls(_) => format!("GET {head}\r\n"),
         }
     }
 
@@ -246,6 +254,7 @@ impl Tally {
         self.good += other.good;
         self.failed += other.failed;
         self.also += other.also;
+        self.paused += other.paused;
         self.closes += other.closes;
         for (why, count) in other.whys {
             *self.whys.entry(why).or_default() += count;
