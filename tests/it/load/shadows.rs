@@ -58,11 +58,8 @@ async fn whatever_the_target_of_copies_does_users_notice_nothing() {
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
             .await;
         // Not as fast as it can: the machine is shared with those who are measured.
-        while stream.write_all(b"1000\r\n").await.is_ok()
-            && stream.write_all(&[b'1'; 0x1000]).await.is_ok()
-            && stream.write_all(b"\r\n").await.is_ok()
-        {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        while stream.write_all(b"10\r\n1111111111111111\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
@@ -72,7 +69,7 @@ async fn whatever_the_target_of_copies_does_users_notice_nothing() {
         ("resetting", resetting.url()),
         ("endless", endless.url()),
     ] {
-        let copied = ", shadow: {max_rps: 1000000, max_in_flight: 100, timeout: 2s}, compare: true";
+        let copied = ", shadow: true, compare: true";
         let (plain, again, faulty) = (
             proxy(&legacy, &target, "").await,
             proxy(&legacy, &target, "").await,

@@ -221,7 +221,19 @@ impl Plan {
             *sender = fresh;
             sender.ready().await.map_err(|error| format!("ready: {error}"))?;
         }
-        let response = sender.send_request(request).await.map_err(|error| format!("h2: {error:?}"))?;
+        let response = match sender.try_send_request(request).await {
+            Ok(response) => response,
+            Err(mut error) => match error.take_message() {
+                // The goodbye came before it was sent: not a byte of it has left.
+                Some(request) => {
+                    let Client::H2(fresh) = self.connect().await? else { return Err("not HTTP/2".into()) };
+                    *sender = fresh;
+                    sender.ready().await.map_err(|error| format!("ready: {error}"))?;
+                    sender.send_request(request).await.map_err(|error| format!("h2 anew: {error:?}"))?
+                }
+                None => return Err(format!("h2: {:?}", error.into_error())),
+            },
+        };
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.map_err(|error| format!("h2 body: {error:?}"))?.to_bytes();
         let is_good = status == 200 && body == BODY.as_bytes();
