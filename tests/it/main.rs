@@ -4,8 +4,10 @@
 
 mod affinity;
 mod assignment;
+mod big_bodies;
 mod config;
 mod deploy;
+mod early_answers;
 mod fallback;
 mod faults;
 mod faults_clients;
@@ -22,6 +24,7 @@ mod limits;
 mod load;
 mod grpc;
 mod http2;
+mod http2_attacks;
 mod proxy_protocol;
 mod raw_bytes;
 mod reload;

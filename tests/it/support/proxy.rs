@@ -46,9 +46,9 @@ pub(crate) struct Plan {
 /// A running proxy; killed when dropped.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
+    /// Its first listener over TLS, if it has one.
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
-    /// Its first listener that speaks TLS.
-    pub(crate) secure: Option<SocketAddr>,
     pub(crate) dir: TempDir,
     child: Child,
     log: mpsc::Receiver<String>,
@@ -184,7 +184,7 @@ impl Plan {
                 }
             }
         });
-        let (mut address, mut admin, mut secure) = (None, None, None);
+        let (mut address, mut tls, mut admin) = (None, None, None);
         let mut told = Vec::new();
         let until = Instant::now() + PATIENCE;
         while address.is_none() || admin.is_none() {
@@ -195,13 +195,13 @@ impl Plan {
             if let Some(at) = line.strip_prefix("listening on http://") {
                 address = Some(at.parse().unwrap());
             } else if let Some(at) = line.strip_prefix("listening on https://") {
-                secure = secure.or_else(|| at.parse().ok());
+                tls = tls.or(Some(at.parse().unwrap()));
             } else if let Some(at) = line.strip_prefix("admin on http://") {
                 admin = Some(at.parse().unwrap());
             }
             told.push(line);
         }
-        Proxy { address: address.unwrap(), admin: admin.unwrap(), secure, dir: self.dir, child, log }
+        Proxy { address: address.unwrap(), tls, admin: admin.unwrap(), dir: self.dir, child, log }
     }
 
     /// The command line that `start` would run.
