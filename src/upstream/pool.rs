@@ -467,10 +467,7 @@ async fn dial(
 ) -> Result<(Conn, bool), DialError> {
     let at = connect_by(upstream, deadline);
     let outcome = within(at, connect(upstream, key, at)).await;
-    // One that another request had done with says nothing new.
-    if !matches!(outcome, Ok((_, true))) {
-        upstream.note_connection(key.endpoint, &outcome);
-    }
+    upstream.note_connection(key.endpoint, &outcome);
     outcome
 }
 

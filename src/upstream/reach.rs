@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use strangler_core::health;
 use strangler_core::observation::Failure;
 
+use crate::upstream::pool::DialError;
 use crate::upstream::{UpstreamState, since_begun};
 
 /// Longest reason that is kept, in characters.
@@ -67,11 +68,13 @@ impl Reach {
 }
 
 impl UpstreamState {
-    /// A connection to an endpoint was made, or was not.
-    pub(crate) fn note_connection<T>(&self, endpoint: usize, outcome: &Result<T, (Failure, Option<io::Error>)>) {
+    /// A connection to an endpoint was had, and whether it was there already, or was not.
+    pub(crate) fn note_connection<T>(&self, endpoint: usize, outcome: &Result<(T, bool), DialError>) {
         let Some(state) = self.endpoints.get(endpoint) else { return };
         let (failure, cause) = match outcome {
-            Ok(_) => {
+            // One that another request had done with says nothing new.
+            Ok((_, true)) => return,
+            Ok((_, false)) => {
                 if state.reach.stood() {
                     tracing::info!(upstream = %self.config.name, endpoint = %state.endpoint, "connections to an endpoint can be made again");
                 }

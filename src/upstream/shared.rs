@@ -147,9 +147,7 @@ pub(super) async fn send(
     } else {
         let at = connect_by(upstream, limits.deadline);
         let outcome = within(at, connection(upstream, endpoint, key, at)).await;
-        if !matches!(outcome, Ok((_, true))) {
-            upstream.note_connection(key.endpoint, &outcome);
-        }
+        upstream.note_connection(key.endpoint, &outcome);
         match outcome {
             Ok(((sender, stream), was_pooled)) => {
                 begun = Instant::now();

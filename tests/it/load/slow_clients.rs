@@ -16,6 +16,8 @@ use crate::support::wire::connect_from;
 
 /// Begun by a client that then dribbles: a field that never ends.
 const BEGUN: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: ";
+/// Connections begun in a second.
+const PER_SECOND: u32 = 2_000;
 /// How many connections are begun at once.
 const AT_ONCE: u32 = 200;
 
@@ -89,6 +91,8 @@ async fn slow_clients_are_gone_soon_small_and_in_nobodys_way() {
     let mut clients = JoinSet::new();
     let begun = Instant::now();
     for number in 0..count {
+        // As fast as they may come, but not as fast as this machine can make them: that would be measured instead.
+        tokio::time::sleep_until((begun + Duration::from_secs(1) * number / PER_SECOND).into()).await;
         clients.spawn(slow(number, proxy.address, opened.clone()));
         if number >= AT_ONCE {
             openings.recv().await;
