@@ -72,16 +72,14 @@ impl UpstreamState {
     pub(crate) fn note_connection<T>(&self, endpoint: usize, outcome: &Result<(T, bool), DialError>) {
         let Some(state) = self.endpoints.get(endpoint) else { return };
         let (failure, cause) = match outcome {
-            // One that another request had done with says nothing new.
-            Ok((_, true)) => return,
+            // One that another request had done with says nothing new; and where there was no room, nobody tried.
+            Ok((_, true)) | Err((Failure::Full, _)) => return,
             Ok((_, false)) => {
                 if state.reach.stood() {
                     tracing::info!(upstream = %self.config.name, endpoint = %state.endpoint, "connections to an endpoint can be made again");
                 }
                 return;
             }
-            // Nobody tried: there was no room.
-            Err((Failure::Full, _)) => return,
             Err((failure, cause)) => (failure, cause),
         };
         let why = cause.as_ref().map_or_else(|| "no connection in time".to_owned(), chain);

@@ -213,27 +213,21 @@ impl Plan {
 
     async fn once_h2(&self, sender: &mut SendRequest<Empty<Bytes>>, number: u32) -> Result<(u16, bool), String> {
         let uri = format!("http://shop.example.com{}", self.target);
-        let request = Request::builder().uri(uri).header("x-user-id", format!("user-{number}"));
-        let request = request.body(Empty::new()).unwrap();
-        // It says goodbye before it ends: what comes after that goes over another connection, as with any client of HTTP/2.
-        if sender.ready().await.is_err() {
+        let request = || {
+            let request = Request::builder().uri(&uri).header("x-user-id", format!("user-{number}"));
+            request.body(Empty::<Bytes>::new()).unwrap()
+        };
+        // It says goodbye before it ends: what comes after that goes over another connection, as with any client of HTTP/2. The
+        // library takes a request that meets the goodbye on its way out, and says so by the goodbye's own error.
+        let mut sent = if sender.ready().await.is_ok() { Some(sender.send_request(request()).await) } else { None };
+        if sent.as_ref().is_none_or(|sent| sent.as_ref().err().is_some_and(is_goodbye)) {
             let Client::H2(fresh) = self.connect().await? else { return Err("not HTTP/2".into()) };
             *sender = fresh;
             sender.ready().await.map_err(|error| format!("ready: {error}"))?;
+            sent = Some(sender.send_request(request()).await);
         }
-        let response = match sender.try_send_request(request).await {
-            Ok(response) => response,
-            Err(mut error) => match error.take_message() {
-                // The goodbye came before it was sent: not a byte of it has left.
-                Some(request) => {
-                    let Client::H2(fresh) = self.connect().await? else { return Err("not HTTP/2".into()) };
-                    *sender = fresh;
-                    sender.ready().await.map_err(|error| format!("ready: {error}"))?;
-                    sender.send_request(request).await.map_err(|error| format!("h2 anew: {error:?}"))?
-                }
-                None => return Err(format!("h2: {:?}", error.into_error())),
-            },
-        };
+        let Some(sent) = sent else { return Err("not sent".into()) };
+        let response = sent.map_err(|error| format!("h2: {error:?}"))?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.map_err(|error| format!("h2 body: {error:?}"))?.to_bytes();
         let is_good = status == 200 && body == BODY.as_bytes();
@@ -242,6 +236,12 @@ impl Plan {
         }
         Err(format!("answered {status} {:?}", String::from_utf8_lossy(&body)))
     }
+}
+
+/// A stream that the other end's goodbye has kept from being looked at (RFC 9113 §6.8).
+fn is_goodbye(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 impl Traffic {
