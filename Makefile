@@ -8,7 +8,7 @@ ESTATE := -p strangler -p legacy-monolith -p estate-pricing -p estate-payment -p
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-clients lint format clippy unit deny bench bench-build bench-setup bench-decisions release-pgo coverage clean
+.PHONY: help setup demo test test-clients lint format clippy unit deny bench bench-build bench-setup bench-decisions load release-pgo coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,14 @@ test: lint unit deny ## Everything that must be green: format, clippy, all tests
 test-clients: setup ## Real clients and servers through the proxy: curl, h2load, grpcio, httpx, websockets
 	cargo build --locked -p strangler
 	@tests/clients/run.sh $(TARGET) $(ARGS)
+
+# Half an hour of it is the soak; SOAK_SECONDS=60 for less, ONLY=load::upgrades for one of them, LOAD_PROFILE=release for what ships.
+LOAD_PROFILE ?= demo
+ONLY ?= load::
+load: setup ## The promises under load at their full size, in one table (about an hour; for a quiet machine)
+	@mkdir -p $(TARGET)
+	@LOAD=full cargo test --locked --profile $(LOAD_PROFILE) -p strangler --test it $(ONLY) -- --test-threads=1 --nocapture >$(TARGET)/load.log 2>&1; \
+	status=$$?; sed -n 's/.*load | /  /p' $(TARGET)/load.log; echo "all of it: $(TARGET)/load.log"; exit $$status
 
 lint: format clippy ## Format and clippy, warnings are errors
 

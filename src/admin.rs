@@ -3,6 +3,7 @@
 //! Numbers are open to whoever reaches the loopback address; divergences, the audit and every change need a token. Nothing here can
 //! delay a request: what moves users is published by a swap.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -98,6 +99,45 @@ pub struct RouteNumbers {
     pub mismatches: u64,
 }
 
+/// How the data plane stands, beside its numbers.
+#[derive(Clone, Debug, Default)]
+pub struct PlaneStatus {
+    /// Of routes whose breaker is not closed: how it stands (`open`, `half_open`).
+    pub breakers: BTreeMap<String, &'static str>,
+    /// In the order of their names.
+    pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// How an upstream stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Requests under way.
+    pub in_flight: u32,
+    /// Connections open, idle ones included.
+    pub connections: u32,
+    /// In the order of the file.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// How an endpoint stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EndpointStatus {
+    /// As in the file.
+    pub endpoint: String,
+    /// Whether it gets requests: checks and ejections.
+    pub up: bool,
+    /// Requests under way.
+    pub in_flight: u32,
+    /// Why the last connection could not be made; `None`: it could.
+    pub unreached: Option<String>,
+    /// When that was, in Unix milliseconds.
+    pub unreached_at_unix_ms: Option<u64>,
+    /// How often in a row.
+    pub unreached_times: u64,
+}
+
 /// Asks whoever loads the routes file to load it now.
 #[derive(Debug)]
 pub struct ApplyRequest {
@@ -133,6 +173,9 @@ pub type ReadReadiness = Arc<dyn Fn() -> Readiness + Send + Sync>;
 /// Tells a route's numbers.
 pub type ReadNumbers = Arc<dyn Fn(&str) -> Option<RouteNumbers> + Send + Sync>;
 
+/// Tells how the data plane stands.
+pub type ReadPlane = Arc<dyn Fn() -> PlaneStatus + Send + Sync>;
+
 /// What the admin plane shows and moves.
 #[derive(Clone)]
 pub struct AdminState {
@@ -148,6 +191,8 @@ pub struct AdminState {
     pub readiness: ReadReadiness,
     /// For the status.
     pub numbers: ReadNumbers,
+    /// Likewise.
+    pub plane: ReadPlane,
     /// To whoever loads the routes file; a bounded channel.
     pub apply: mpsc::Sender<ApplyRequest>,
     /// To whoever starts a new binary; a bounded channel.

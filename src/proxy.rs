@@ -32,7 +32,7 @@ pub mod transport;
 pub mod upload;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -155,13 +155,14 @@ pub struct Proxy {
     pub(crate) unix_s: AtomicU64,
     /// Milliseconds since the process began, likewise.
     pub(crate) coarse_ms: AtomicU64,
+    /// Connections of clients that there is room for, likewise: what the process may have open can change while it runs.
+    connections_max: AtomicUsize,
 }
 
 impl Proxy {
     /// Puts it together; nothing is bound yet.
-    pub fn new(live: Arc<Live<Attached>>, metrics: Arc<Metrics>, mut settings: Settings) -> Arc<Proxy> {
+    pub fn new(live: Arc<Live<Attached>>, metrics: Arc<Metrics>, settings: Settings) -> Arc<Proxy> {
         use strangler_core::side::Side;
-        settings.limits.connections = settings.limits.connections.min(listen::connections_max());
         let in_flight = [Side::Legacy, Side::Extracted].map(|side| metrics.in_flight(Some(side)));
         let proxy = Proxy {
             live,
@@ -174,6 +175,7 @@ impl Proxy {
             in_flight,
             unix_s: AtomicU64::new(0),
             coarse_ms: AtomicU64::new(0),
+            connections_max: AtomicUsize::new(0),
         };
         proxy.tick();
         Arc::new(proxy)
@@ -199,12 +201,19 @@ impl Proxy {
         )
     }
 
-    /// Renews the coarse clock.
+    /// Connections of clients that there is room for, as of the last sweep.
+    pub(crate) fn connections_max(&self) -> usize {
+        self.connections_max.load(Ordering::Relaxed)
+    }
+
+    /// Renews the coarse clock, and what is looked at as seldom.
     pub(crate) fn tick(&self) {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         self.unix_s.store(now.as_secs(), Ordering::Relaxed);
         let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
         self.coarse_ms.store(ms, Ordering::Relaxed);
+        let room = self.settings.limits.connections.min(listen::connections_max());
+        self.connections_max.store(room, Ordering::Relaxed);
     }
 
     /// Milliseconds since the process began, as of the last sweep.

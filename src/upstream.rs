@@ -14,6 +14,7 @@ pub mod endpoint;
 mod last_word;
 pub mod pool;
 pub mod progress;
+pub mod reach;
 pub mod resolve;
 mod shared;
 pub mod tls;

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::admin::control::{KillOutcome, WeightOutcome};
 use crate::admin::problem::{Problem, chain};
-use crate::admin::{Admin, ApplyOutcome, ApplyRequest, Peer, Readiness, RouteNumbers};
+use crate::admin::{Admin, ApplyOutcome, ApplyRequest, Peer, PlaneStatus, Readiness, RouteNumbers, UpstreamStatus};
 use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, StoredDivergence, now_unix_ms};
 
 /// Longest name that someone gives themselves, in bytes.
@@ -60,6 +60,8 @@ struct Shown {
     #[serde(flatten)]
     route: RouteStatus,
     numbers: Option<RouteNumbers>,
+    /// `closed`, `open`, `half_open`; `None`: the route has no breaker.
+    breaker: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -76,6 +78,8 @@ struct Status {
     /// Moved weights of routes that the file does not have.
     moves_without_route: Vec<String>,
     legacy: String,
+    /// The first 500.
+    upstreams: Vec<UpstreamStatus>,
     routes: Vec<Shown>,
     routes_total: usize,
 }
@@ -95,10 +99,12 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
     let total = snapshot.table().routes().len();
     let rows_max = LIST_ROWS_MAX as usize;
     let limit = page.limit.unwrap_or(rows_max).min(rows_max);
+    let PlaneStatus { breakers, mut upstreams } = (admin.state.plane)();
+    upstreams.truncate(rows_max);
     let indices = (page.offset.min(total)..total).take(limit);
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION"),
-        alarms: alarms(&snapshot, &readiness, &store),
+        alarms: alarms(&snapshot, &readiness, &store, &breakers, &upstreams),
         readiness,
         store,
         changes_unsaved: control.store().changes_unsaved(),
@@ -107,14 +113,32 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
         kills: snapshot.runtime().kills().take(rows_max).map(KillStatus::of).collect(),
         moves_without_route: snapshot.orphans().iter().map(|name| name.as_str().to_owned()).collect(),
         legacy: snapshot.table().legacy().name.as_str().to_owned(),
-        routes: indices.filter_map(|index| shown(&admin, &snapshot, index)).collect(),
+        upstreams,
+        routes: indices.filter_map(|index| shown(&admin, &snapshot, index, &breakers)).collect(),
         routes_total: total,
     })
     .into_response())
 }
 
-fn alarms(snapshot: &Snapshot, readiness: &Readiness, store: &StoreHealth) -> Vec<String> {
+fn alarms(
+    snapshot: &Snapshot,
+    readiness: &Readiness,
+    store: &StoreHealth,
+    breakers: &BTreeMap<String, &'static str>,
+    upstreams: &[UpstreamStatus],
+) -> Vec<String> {
     let mut alarms = Vec::new();
+    if !breakers.is_empty() {
+        let named: Vec<&str> = breakers.keys().take(NAMED_MAX).map(String::as_str).collect();
+        let more = if breakers.len() > NAMED_MAX { ", …" } else { "" };
+        alarms.push(format!("the breaker is not closed, so legacy answers: {}{more}", named.join(", ")));
+    }
+    let all = upstreams.iter().flat_map(|upstream| upstream.endpoints.iter().map(move |endpoint| (upstream, endpoint)));
+    let unreached = all.filter_map(|(upstream, endpoint)| Some((upstream, endpoint, endpoint.unreached.as_ref()?)));
+    for (upstream, endpoint, why) in unreached.take(NAMED_MAX) {
+        let (name, place, times) = (&upstream.name, &endpoint.endpoint, endpoint.unreached_times);
+        alarms.push(format!("no connection to {place} of {name} ({times} in a row): {why}"));
+    }
     if readiness.config_stale {
         alarms.push("the routes file was refused at start: the last good text is in force".to_owned());
     }
@@ -149,15 +173,18 @@ fn alarms(snapshot: &Snapshot, readiness: &Readiness, store: &StoreHealth) -> Ve
     alarms
 }
 
-fn shown(admin: &Admin, snapshot: &Snapshot, index: usize) -> Option<Shown> {
+fn shown(admin: &Admin, snapshot: &Snapshot, index: usize, breakers: &BTreeMap<String, &'static str>) -> Option<Shown> {
     let route = snapshot.status(index)?;
     let numbers = (admin.state.numbers)(&route.name);
-    Some(Shown { route, numbers })
+    let has_breaker = snapshot.table().routes().get(index)?.breaker.is_some();
+    let breaker = has_breaker.then(|| breakers.get(&route.name).copied().unwrap_or("closed"));
+    Some(Shown { route, numbers, breaker })
 }
 
 pub(super) async fn route(State(admin): App, Path(name): Path<String>) -> Result<Response, Problem> {
     let snapshot = admin.state.control.snapshot();
-    let found = snapshot.route(&name).and_then(|(index, _)| shown(&admin, &snapshot, index));
+    let breakers = (admin.state.plane)().breakers;
+    let found = snapshot.route(&name).and_then(|(index, _)| shown(&admin, &snapshot, index, &breakers));
     found.map(|shown| Json(shown).into_response()).ok_or_else(|| unknown_route(&name))
 }
 

@@ -116,6 +116,10 @@ pub(super) fn status(answer: &Value) -> String {
             compare,
             if waits.is_empty() { "-".to_owned() } else { waits.join(", ") },
         ]);
+        let breaker = text(route, "breaker");
+        if !breaker.is_empty() && breaker != "closed" {
+            notes.push(format!("{}: breaker {}", text(route, "name"), breaker.replace('_', " ")));
+        }
         let drift = text(route, "drift");
         if !drift.is_empty() {
             notes.push(format!("{}: {drift}", text(route, "name")));

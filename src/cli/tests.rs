@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::admin::control::Control;
 use crate::admin::token::AdminTokens;
-use crate::admin::{AdminState, ApplyOutcome, ApplyRequest, Readiness, RouteNumbers, serve};
+use crate::admin::{AdminState, ApplyOutcome, ApplyRequest, PlaneStatus, Readiness, RouteNumbers, serve};
 use crate::args::{Args, Command};
 use crate::live::Live;
 use crate::store::{Keep, Store, StoreLimits, StoredDivergence, now_unix_ms};
@@ -70,6 +70,7 @@ impl Running {
                     numbers: Arc::new(|_| {
                         Some(RouteNumbers { requests_legacy: 95, failures_legacy: 2, ..RouteNumbers::default() })
                     }),
+                    plane: Arc::new(PlaneStatus::default),
                     apply,
                     upgrade: mpsc::channel(1).0,
                 };

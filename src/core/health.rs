@@ -48,6 +48,14 @@ pub const fn is_good(status: u16) -> bool {
     200 <= status && status <= 399
 }
 
+/// Least time between two lines of the log that say the same of an endpoint.
+pub const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// Whether a failure that was `last` said then is said again `now`; both since the same beginning.
+pub fn is_said_again(last: Option<Duration>, now: Duration) -> bool {
+    last.is_none_or(|last| now.saturating_sub(last) >= SAY_EVERY)
+}
+
 /// From one check to the next: the interval, a tenth more or less, so that replicas do not ask in step.
 pub fn wait(check: &HealthCheck, chance: u64) -> Duration {
     let thousandths = u32::try_from(chance % 1_001).unwrap_or_default();

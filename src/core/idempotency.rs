@@ -29,6 +29,28 @@ pub fn pin_key(secret: &[u8; 32], route: &RouteName, path: &str, key: &[u8]) -> 
     hash.first_chunk().copied().unwrap_or_default()
 }
 
+/// What becomes of a pin when another process, which serves beside this one for a while, tells of the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It stays as it is.
+    Keep,
+    /// That side has seen it.
+    Put(Side),
+    /// Nobody has.
+    Forget,
+}
+
+/// Whoever saw a key first is right. `known` and `told` are the side and when it was first seen, in Unix seconds; told without a
+/// side, what was told before is taken back. What is told later of the same time is the newer word on it.
+pub fn after_told(known: Option<(Side, u64)>, told: (Option<Side>, u64)) -> Told {
+    match (known, told) {
+        (Some((_, seen_s)), (Some(side), told_s)) if told_s <= seen_s => Told::Put(side),
+        (None, (Some(side), _)) => Told::Put(side),
+        (Some((_, seen_s)), (None, told_s)) if seen_s == told_s => Told::Forget,
+        (Some(_) | None, _) => Told::Keep,
+    }
+}
+
 /// What is known of a request with a key.
 #[derive(Clone, Copy, Debug)]
 pub struct Keyed<'a> {
@@ -142,6 +164,18 @@ mod tests {
     fn past(points: u16, ago_s: u64) -> Past {
         let weight = Weight::from_basis_points(points).unwrap();
         Past { low: weight, high: weight, until_s: NOW - ago_s }
+    }
+
+    #[test]
+    fn of_two_processes_the_one_that_saw_a_key_first_is_right() {
+        let (legacy, extracted) = (Side::Legacy, Side::Extracted);
+        assert_eq!(after_told(None, (Some(extracted), 7)), Told::Put(extracted));
+        assert_eq!(after_told(Some((legacy, 9)), (Some(extracted), 7)), Told::Put(extracted));
+        assert_eq!(after_told(Some((legacy, 7)), (Some(extracted), 9)), Told::Keep);
+        assert_eq!(after_told(Some((extracted, 7)), (Some(legacy), 7)), Told::Put(legacy), "legacy did it after all");
+        assert_eq!(after_told(Some((extracted, 7)), (None, 7)), Told::Forget);
+        assert_eq!(after_told(Some((extracted, 5)), (None, 7)), Told::Keep);
+        assert_eq!(after_told(None, (None, 7)), Told::Keep);
     }
 
     #[test]

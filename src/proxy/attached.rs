@@ -131,9 +131,16 @@ impl Attached {
         }
     }
 
-    /// Bounds on clients, for the background.
-    pub(crate) fn limiters(&self) -> impl Iterator<Item = &Arc<Limiter>> {
-        self.routes.iter().filter_map(|route| route.limiter.as_ref())
+    /// Forgets clients that a rate limit no longer needs to know. For the background: it walks whole tables.
+    pub fn tidy(&self) {
+        self.routes.iter().filter_map(|route| route.limiter.as_ref()).for_each(|limiter| limiter.tidy());
+    }
+
+    /// Of the routes whose breaker is not closed: how it stands.
+    pub fn open_breakers(&self) -> BTreeMap<String, &'static str> {
+        let states =
+            self.routes.iter().filter_map(|route| Some((&route.name, route.breaker.as_ref()?.if_not_closed()?)));
+        states.map(|(name, state)| (name.to_string(), state.as_str())).collect()
     }
 
     /// Those in force, for the background look-up of names.

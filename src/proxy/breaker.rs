@@ -42,6 +42,14 @@ impl RouteBreaker {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner).state()
     }
 
+    /// How it stands, unless it is closed.
+    pub(crate) fn if_not_closed(&self) -> Option<BreakerState> {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(self.state()).filter(|state| *state != BreakerState::Closed)
+    }
+
     /// How it stands, where that is not what was told last. `is_told`: also when it is closed and nothing was told yet.
     pub(crate) fn news(&self, is_told: bool) -> Option<BreakerState> {
         let shown = self.shown.load(Ordering::Relaxed);

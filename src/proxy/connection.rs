@@ -140,7 +140,7 @@ pub(crate) fn spawn(
 ) {
     let proxy = Arc::clone(&worker.proxy);
     // Counted before the task runs, so that a stop does not overlook it.
-    let has_room = proxy.open.add() < proxy.settings.limits.connections;
+    let has_room = proxy.open.add() < proxy.connections_max();
     let seat = listener.take_in().and_then(|mut seat| {
         if !has_room {
             return Err("too_many_connections");
@@ -162,7 +162,7 @@ pub(crate) fn spawn(
     };
     let id = crate::upstream::chance::next_u64();
     let waiting = Arc::new(Waiting::new(&proxy));
-    let guard = Registered { id, worker, seat, waiting: Arc::clone(&waiting), stop };
+    let guard = Registered { id, worker, seat: Some(seat), waiting: Arc::clone(&waiting), stop };
     let task = tokio::spawn(drive(stream, ip, guard));
     CONNECTIONS.with_borrow_mut(|all| all.insert(id, Watched { waiting, task: task.abort_handle(), h2: None }));
 }
@@ -173,7 +173,8 @@ pub(crate) struct Registered {
     pub(crate) worker: Arc<Worker>,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) stop: watch::Receiver<bool>,
-    seat: Seat,
+    /// Until the connection is open; then its peer has it, and with that a tunnel that outlives HTTP on it.
+    seat: Option<Seat>,
 }
 
 impl Drop for Registered {
@@ -185,7 +186,7 @@ impl Drop for Registered {
 
 /// Drives a connection to its end. Of its own it keeps little: what is idle for most of its life should be small.
 async fn drive(stream: Stream, ip: IpAddr, mut guard: Registered) {
-    let listener = &guard.seat.listener;
+    let Some(listener) = guard.seat.as_ref().map(|seat| &seat.listener) else { return };
     let is_direct = listener.tls().is_none() && !listener.has_proxy_header();
     let opened = if is_direct {
         let peer = Peer::direct(ip, &guard.worker.proxy.settings.server.trusted_proxies, listener);
@@ -195,7 +196,8 @@ async fn drive(stream: Stream, ip: IpAddr, mut guard: Registered) {
         let Some(opened) = Box::pin(open_unless_stopped(stream, ip, &mut guard)).await else { return };
         opened
     };
-    let Opened { io, peer, protocol } = opened;
+    let Opened { io, mut peer, protocol } = opened;
+    peer.seat = guard.seat.take().map(Arc::new);
     let peer = Arc::new(peer);
     let io = Corked::to_client(io);
     if protocol == ListenerProtocol::H2c {
@@ -254,7 +256,7 @@ async fn drive_h1(io: Noted, peer: &Arc<Peer>, guard: &mut Registered) -> Option
 }
 
 async fn open_unless_stopped(stream: Stream, ip: IpAddr, guard: &mut Registered) -> Option<Opened> {
-    let opening = open(&guard.worker, &mut guard.seat, stream, ip, &guard.waiting);
+    let opening = open(&guard.worker, guard.seat.as_mut()?, stream, ip, &guard.waiting);
     tokio::select! {
         opened = opening => opened,
         () = linger(&mut guard.stop) => None,

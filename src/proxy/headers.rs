@@ -1,6 +1,7 @@
 //! Header fields on their way through: what belongs to one connection goes, what we vouch for is set.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -12,7 +13,7 @@ use strangler_core::route::HeaderEdits;
 use strangler_core::shadow::MARK;
 use strangler_core::subject::CLIENT_SUBJECT;
 
-use crate::proxy::listener::Listener;
+use crate::proxy::listener::{Listener, Seat};
 use crate::upstream::chance;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -42,6 +43,8 @@ pub(crate) struct Peer {
     pub(crate) opened_for: Option<Box<str>>,
     /// The subject of its certificate, where upstreams are told.
     pub(crate) subject: Option<Box<HeaderValue>>,
+    /// Its connection's place on the books of the listener: free again when nobody speaks of this peer any more.
+    pub(crate) seat: Option<Arc<Seat>>,
 }
 
 impl Peer {
@@ -57,6 +60,7 @@ impl Peer {
             is_h2: false,
             opened_for: None,
             subject: None,
+            seat: None,
         }
     }
 

@@ -155,7 +155,6 @@ async fn sweep(worker: Arc<Worker>) {
             }
         }
         worker.proxy.tick();
-        worker.proxy.live.load().attached.limiters().for_each(|limiter| limiter.tidy());
         connection::sweep(&worker);
         pool::sweep();
         let published = worker.proxy.live.load();

@@ -2,11 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use strangler_core::decide::{Decision, Reason};
 use strangler_core::facts::{RequestFacts, is_safe};
-use strangler_core::idempotency::{Keyed, PIN_LIFE_S, PinKey, Refusal, Settled, after_no_answer, pin_key, settle};
+use strangler_core::idempotency::{
+    Keyed, PIN_LIFE_S, PinKey, Refusal, Settled, Told, after_no_answer, after_told, pin_key, settle,
+};
 use strangler_core::observation::Failure;
 use strangler_core::past::Past;
 use strangler_core::route::Route;
@@ -23,6 +27,8 @@ pub struct Pins {
     shards: [Mutex<Shard>; SHARDS],
     secret: [u8; 32],
     keeper: Option<Keeper>,
+    /// Another process that serves beside this one is told what is seen here; bounded.
+    beside: ArcSwapOption<SyncSender<StoredPin>>,
     shard_max: usize,
 }
 
@@ -74,7 +80,7 @@ impl Pins {
 
     fn sized(pins_max: u64, secret: [u8; 32], keeper: Option<Keeper>) -> Pins {
         let shard_max = usize::try_from(pins_max).unwrap_or(usize::MAX) / SHARDS;
-        Pins { shards: Default::default(), secret, keeper, shard_max: shard_max.max(1) }
+        Pins { shards: Default::default(), secret, keeper, beside: ArcSwapOption::empty(), shard_max: shard_max.max(1) }
     }
 
     fn shard(&self, key: &PinKey) -> MutexGuard<'_, Shard> {
@@ -138,7 +144,34 @@ impl Pins {
         Ok(Some(Box::new(Pinning { pins: Arc::clone(self), key, side, seen_s: now_s, is_first, is_sent: false })))
     }
 
+    /// From now on `beside` is told of every pin; `None`: nobody is.
+    pub fn tell(&self, beside: Option<SyncSender<StoredPin>>) {
+        self.beside.store(beside.map(Arc::new));
+    }
+
+    /// Another process has told of a pin. It has it on record, so it is not stored here.
+    pub fn learn(&self, told: &StoredPin) {
+        let mut shard = self.shard(&told.key);
+        let known = shard.pins.get(&told.key).map(|pin| (pin.side, pin.seen_s));
+        match after_told(known, (told.side, told.seen_s)) {
+            Told::Keep => {}
+            Told::Put(side) => {
+                let uses = shard.pins.get(&told.key).map_or(1, |pin| pin.uses);
+                shard.put(told.key, Pin { side, seen_s: told.seen_s, uses }, self.shard_max);
+            }
+            // Somebody may rely on it by now.
+            Told::Forget if shard.pins.get(&told.key).is_some_and(|pin| pin.uses > 1) => {}
+            Told::Forget => drop(shard.pins.remove(&told.key)),
+        }
+    }
+
     fn keep(&self, key: PinKey, side: Option<Side>, seen_s: u64) {
+        if let Some(beside) = self.beside.load().as_deref()
+            && let Err(TrySendError::Full(_)) = beside.try_send(StoredPin { key, side, seen_s })
+            && let Some(keeper) = &self.keeper
+        {
+            keeper.metrics.count_queue_dropped("pins_to_other_process");
+        }
         if let Some(Keeper { store, metrics }) = &self.keeper
             && !store.record_pin(StoredPin { key, side, seen_s })
         {
@@ -303,6 +336,30 @@ mod tests {
         assert_eq!(ask(&pins, "a", Side::Extracted, Reason::Weight, NOW).1.side, Side::Legacy);
         sent(&pins, "b", Side::Extracted).unanswered(Side::Legacy, Failure::Timeout);
         assert_eq!(ask(&pins, "b", Side::Extracted, Reason::Weight, NOW).1.side, Side::Legacy);
+    }
+
+    #[test]
+    fn two_processes_that_tell_each_other_agree_on_who_saw_a_key() {
+        let (old, new) = (Arc::new(Pins::default()), Arc::new(Pins::default()));
+        let (tell, told) = std::sync::mpsc::sync_channel(8);
+        old.tell(Some(tell));
+
+        drop(sent(&old, "a", Side::Extracted));
+        for pin in told.try_iter() {
+            new.learn(&pin);
+        }
+        assert_eq!(ask(&new, "a", Side::Legacy, Reason::Weight, NOW).1.side, Side::Extracted);
+
+        // Not one was sent of it after all.
+        sent(&old, "b", Side::Extracted).unanswered(Side::Extracted, Failure::Connect);
+        for pin in told.try_iter() {
+            new.learn(&pin);
+        }
+        assert_eq!(ask(&new, "b", Side::Legacy, Reason::Weight, NOW).1.side, Side::Legacy);
+
+        old.tell(None);
+        drop(sent(&old, "c", Side::Extracted));
+        assert_eq!(told.try_iter().count(), 0);
     }
 
     #[test]

@@ -72,7 +72,8 @@ impl Limiter {
         taken.map_err(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 
-    /// Forgets clients whose buckets are full again. Run a few times a second by one core.
+    /// Forgets clients whose buckets are full again. Run twice a second beside the data plane: it walks a full table, and holds a
+    /// part of it at a time.
     pub(crate) fn tidy(&self) {
         if self.buckets.len() > CLIENTS_MAX / 2 {
             self.buckets.retain_recent();

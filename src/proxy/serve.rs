@@ -196,7 +196,7 @@ pub(crate) async fn respond(
             if forwarded.exchange.response.status() == StatusCode::SWITCHING_PROTOCOLS
                 && let Some(tunnel) = tunnel
             {
-                return switched(&worker, finish, forwarded, *tunnel);
+                return switched(&worker, &peer, finish, forwarded, *tunnel);
             }
             let response = answered(&worker, finish, &decided, &parts.uri, forwarded, tee, deadline);
             if version == Version::HTTP_10 { Box::pin(whole(response)).await } else { response }
@@ -414,7 +414,13 @@ fn answered(
 }
 
 /// The answer to a request for another protocol: from here on bytes are carried.
-fn switched(worker: &Worker, mut finish: Finish, forwarded: Forwarded, tunnel: Asked) -> Response<ClientBody> {
+fn switched(
+    worker: &Worker,
+    peer: &Arc<Peer>,
+    mut finish: Finish,
+    forwarded: Forwarded,
+    tunnel: Asked,
+) -> Response<ClientBody> {
     let Forwarded { mut exchange, admission, side, upstream, upstream_time, waited, now, fallback } = forwarded;
     let to_upstream = hyper::upgrade::on(&mut exchange.response);
     let (mut parts, _) = exchange.response.into_parts();
@@ -430,7 +436,8 @@ fn switched(worker: &Worker, mut finish: Finish, forwarded: Forwarded, tunnel: A
     }
     finish.note_head(now, waited);
     let proxy = Arc::clone(&worker.proxy);
-    let held = tunnel::Held { proxy, upstream, lease: exchange.lease, admission, finish };
+    let peer = Arc::clone(peer);
+    let held = tunnel::Held { proxy, peer, upstream, lease: exchange.lease, admission, finish };
     Response::from_parts(parts, tunnel::open(tunnel, to_upstream, held))
 }
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::proxy::Proxy;
 use crate::proxy::body::ClientBody;
 use crate::proxy::finish::Finish;
+use crate::proxy::headers::Peer;
 use crate::upstream::pool::Lease;
 use crate::upstream::{Admission, ConnectionCount, UpstreamState};
 
@@ -80,6 +81,8 @@ fn is_nominated(headers: &HeaderMap) -> bool {
 /// What must live as long as a tunnel.
 pub(crate) struct Held {
     pub(crate) proxy: Arc<Proxy>,
+    /// Its connection stays on the books of its listener.
+    pub(crate) peer: Arc<Peer>,
     pub(crate) upstream: Arc<UpstreamState>,
     pub(crate) lease: Lease,
     pub(crate) admission: Admission,
@@ -92,7 +95,7 @@ pub(crate) fn open(asked: Asked, upstream: OnUpgrade, held: Held) -> ClientBody 
     held.proxy.open.add();
     let counted = Counted(Arc::clone(&held.proxy));
     tokio::spawn(async move {
-        let Held { upstream: state, lease, admission, mut finish, proxy: _ } = held;
+        let Held { upstream: state, lease, admission, mut finish, peer, proxy: _ } = held;
         let connection = ConnectionCount::new(&state);
         let both = async { tokio::try_join!(asked.client, upstream) };
         match tokio::time::timeout(HAND_OVER, both).await {
@@ -103,7 +106,7 @@ pub(crate) fn open(asked: Asked, upstream: OnUpgrade, held: Held) -> ClientBody 
             }
             Ok(Err(_)) | Err(_) => finish.error = Some("client_gone"),
         }
-        drop((lease, admission, connection, counted));
+        drop((lease, admission, connection, counted, peer));
     });
     ClientBody::full(bytes::Bytes::new())
 }

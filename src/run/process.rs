@@ -119,7 +119,15 @@ impl Process {
         let handed = predecessor.as_mut().map(|before| std::mem::take(&mut before.sockets)).unwrap_or_default();
         let Listening { data: bound, admin: admin_listener, telemetry: telemetry_listener, kept } =
             Listening::open(&options, Inherited::new(handed, activated))?;
-        let upgrader = Upgrader::new(options.upgrade_deadline, kept, lock, Arc::clone(&hand), Arc::clone(&metrics));
+        let pins = Arc::clone(&proxy.settings.pins);
+        let upgrader = Upgrader::new(
+            options.upgrade_deadline,
+            kept,
+            lock,
+            Arc::clone(&hand),
+            Arc::clone(&metrics),
+            Arc::clone(&pins),
+        );
         let upgrader = Arc::new(upgrader);
         let manager = Manager::of_environment();
         look_up_first(&live, control);
@@ -134,8 +142,8 @@ impl Process {
         }
         report::show_config(&metrics, &status);
 
-        if let Some(predecessor) = &predecessor {
-            predecessor.prepared(&hand, live.as_ref(), control);
+        if let Some(predecessor) = &mut predecessor {
+            predecessor.prepared(&hand, live.as_ref(), &pins, control);
         }
         // Read before the first request may come: a restart must not undo an emergency, not even for a moment.
         let mut kill_file = KillFile::new(&options.state_dir);
@@ -175,6 +183,7 @@ impl Process {
             metrics: report::renderer(&live, &metrics),
             readiness: readiness(&shared_status, &draining),
             numbers: report::numbers(&metrics),
+            plane: report::plane(&live),
             apply,
             upgrade: upgrade.clone(),
         };
@@ -195,9 +204,9 @@ impl Process {
         }
         upgrader.sign();
         if let Some(predecessor) = predecessor {
-            predecessor.ready(&hand, live.as_ref(), control);
+            predecessor.ready(&hand, live.as_ref(), &pins, control);
             metrics.count_upgrade("taken_over");
-            predecessor.obey(Arc::clone(&hand), control.handle().clone());
+            predecessor.obey(Arc::clone(&hand), live.clone(), Arc::clone(&pins), control.handle().clone());
         }
         // Last: as long as another process may still move users, nobody does so here.
         let admin_listener = TcpListener::from_std(admin_listener).map_err(system("the admin plane"))?;
@@ -247,6 +256,7 @@ impl Process {
                 control.block_on(stop_planes);
                 control.block_on(store.hand_over());
                 heir.last_word(&hand);
+                heir.follow(&pins, live.clone());
                 control.spawn(hurry_on(signals, hand, Some(heir), hurry, false));
                 workers.join();
             }

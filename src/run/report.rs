@@ -10,11 +10,12 @@ use strangler_core::past::RoutePast;
 use strangler_core::reload::ConfigStatus;
 use strangler_core::snapshot::{Snapshot, Stage};
 
-use crate::admin::{ReadNumbers, RenderMetrics, RouteNumbers};
+use crate::admin::{EndpointStatus, PlaneStatus, ReadNumbers, ReadPlane, RenderMetrics, RouteNumbers, UpstreamStatus};
 use crate::live::Live;
 use crate::proxy::attached::Attached;
 use crate::store::{Change, Store};
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::UpstreamState;
 
 const EVERY: Duration = Duration::from_millis(500);
 
@@ -45,6 +46,7 @@ pub(super) async fn keep_shown(live: Arc<Live<Attached>>, metrics: Arc<Metrics>,
             shown = Some(snapshot);
         }
         show_upstreams(&live, &metrics);
+        live.load().attached.tidy();
         metrics.show_store("sqlite", store.health_now().healthy);
     }
 }
@@ -112,4 +114,38 @@ pub(super) fn numbers(metrics: &Arc<Metrics>) -> ReadNumbers {
             mismatches: metrics.mismatches_of(route),
         })
     })
+}
+
+/// For the status, too.
+pub(super) fn plane(live: &Arc<Live<Attached>>) -> ReadPlane {
+    let live = Arc::clone(live);
+    Arc::new(move || {
+        let published = live.load();
+        let attached = &published.attached;
+        PlaneStatus {
+            breakers: attached.open_breakers(),
+            upstreams: attached.upstreams().map(|upstream| upstream_status(upstream)).collect(),
+        }
+    })
+}
+
+fn upstream_status(upstream: &UpstreamState) -> UpstreamStatus {
+    let states = upstream.endpoints().iter().zip(upstream.up());
+    let endpoints = states.map(|(state, (endpoint, up))| {
+        let unreached = state.unreached();
+        EndpointStatus {
+            endpoint: endpoint.to_string(),
+            up,
+            in_flight: state.in_flight(),
+            unreached_at_unix_ms: unreached.as_ref().map(|last| last.at_unix_ms),
+            unreached_times: unreached.as_ref().map_or(0, |last| last.times),
+            unreached: unreached.map(|last| last.why),
+        }
+    });
+    UpstreamStatus {
+        name: upstream.config.name.as_str().to_owned(),
+        in_flight: upstream.in_flight(),
+        connections: upstream.connections_open(),
+        endpoints: endpoints.collect(),
+    }
 }

@@ -5,6 +5,7 @@
 //! no more weights and kills, and says its last word; the new one opens its admin plane after that. In between callers wait in the
 //! socket's queue.
 
+mod beside;
 mod channel;
 pub(super) mod heir;
 mod program;
@@ -14,6 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,12 +24,14 @@ use tokio::sync::mpsc;
 use crate::admin::control::Control;
 use crate::admin::problem::chain;
 use crate::admin::upgrade::{UpgradeRequest, Upgraded};
+use crate::live::Publish;
+use crate::proxy::pins::Pins;
 use crate::run::lock::Lock;
 use crate::run::sockets::Kept;
 use crate::run::upgrade::channel::{Channel, DESCRIPTORS_MAX, Word};
 use crate::run::upgrade::program::Program;
 use crate::run::upgrade::state::HandedState;
-use crate::store::AuditEntry;
+use crate::store::{AuditEntry, StoredPin};
 use crate::telemetry::metrics::Metrics;
 
 /// Tells a process that it is to take over, and from whom: its standard input is the way to that one.
@@ -68,6 +72,7 @@ pub(super) struct Upgrader {
     lock: Option<Lock>,
     control: Arc<Control>,
     metrics: Arc<Metrics>,
+    pins: Arc<Pins>,
     mine: Mutex<Mine>,
 }
 
@@ -81,7 +86,7 @@ struct Mine {
 /// A new process that serves, and the way to it.
 #[derive(Debug)]
 pub(super) struct Heir {
-    channel: Channel,
+    channel: Arc<Channel>,
     /// Its number.
     pub(super) pid: u32,
 }
@@ -93,9 +98,10 @@ impl Upgrader {
         lock: Option<Lock>,
         control: Arc<Control>,
         metrics: Arc<Metrics>,
+        pins: Arc<Pins>,
     ) -> Upgrader {
         let mine = Mutex::new(Mine { kept, child: None, is_ending: false });
-        Upgrader { program: Program::of_this_process(), deadline, lock, control, metrics, mine }
+        Upgrader { program: Program::of_this_process(), deadline, lock, control, metrics, pins, mine }
     }
 
     /// Works off what is asked for, one after the other, until one has succeeded.
@@ -182,8 +188,25 @@ impl Upgrader {
         }
         let begun = Instant::now();
         let (ours, theirs) = UnixStream::pair().map_err(UpgradeError::Talk)?;
+        // Before the other one reads the store: what is seen from here on it is told.
+        let (tell, waiting) = beside::queue();
+        self.pins.tell(Some(tell));
+        let handed = self.hand_over_to(ours, theirs, waiting, begun);
+        if handed.is_err() {
+            self.pins.tell(None);
+        }
+        handed
+    }
+
+    fn hand_over_to(
+        &self,
+        ours: UnixStream,
+        theirs: UnixStream,
+        waiting: Receiver<StoredPin>,
+        begun: Instant,
+    ) -> Result<(Heir, Upgraded), UpgradeError> {
         let pid = self.start(theirs)?;
-        let channel = Channel::new(ours);
+        let channel = Arc::new(Channel::new(ours));
         let outcome = self.talk(&channel, begun + self.deadline);
         let child = {
             let mut mine = self.mine();
@@ -198,6 +221,7 @@ impl Upgrader {
                     program: self.program.path.display().to_string(),
                     took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
                 };
+                beside::tell(Arc::clone(&channel), Arc::clone(&self.pins), waiting, None, Arc::default());
                 Ok((Heir { channel, pid }, upgraded))
             }
             (outcome, (child, is_ending)) => {
@@ -280,6 +304,11 @@ impl Heir {
         if let Err(error) = self.channel.say(&Word::Yours(state), &[]) {
             tracing::error!(%error, "the new process cannot be told the last word; it goes by what it knows");
         }
+    }
+
+    /// From now on what the other process says is in force here, too.
+    pub(super) fn follow(&self, pins: &Arc<Pins>, live: Arc<dyn Publish>) {
+        beside::hear(Arc::clone(&self.channel), Arc::clone(pins), live);
     }
 
     /// SIGUSR1 came here, and is meant for whoever serves.

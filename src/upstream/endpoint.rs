@@ -13,6 +13,7 @@ use strangler_core::route::{Endpoint, Tls};
 use tokio::sync::Mutex;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use crate::upstream::reach::{Reach, Unreached};
 use crate::upstream::since_begun;
 
 /// An endpoint and where it lives now.
@@ -40,6 +41,8 @@ pub struct EndpointState {
     ejected_until_ms: AtomicU64,
     /// Failures in a row; counted only where `outlier_detection` is written.
     pub(crate) streak: AtomicU32,
+    /// How connections to it went.
+    pub(crate) reach: Reach,
 }
 
 impl EndpointState {
@@ -59,6 +62,7 @@ impl EndpointState {
             well_since_ms: AtomicU64::new(0),
             ejected_until_ms: AtomicU64::new(0),
             streak: AtomicU32::new(0),
+            reach: Reach::default(),
             endpoint: endpoint.clone(),
         }
     }
@@ -66,6 +70,11 @@ impl EndpointState {
     /// Requests under way.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Why the last connection to it could not be made; `None`: it stood, or there was none.
+    pub fn unreached(&self) -> Option<Unreached> {
+        self.reach.unreached()
     }
 
     /// Where it lives, if that is known.

@@ -466,7 +466,9 @@ async fn dial(
     deadline: Option<Instant>,
 ) -> Result<(Conn, bool), DialError> {
     let at = connect_by(upstream, deadline);
-    within(at, connect(upstream, key, at)).await
+    let outcome = within(at, connect(upstream, key, at)).await;
+    upstream.note_connection(key.endpoint, &outcome);
+    outcome
 }
 
 /// When a connection that is begun now must stand.

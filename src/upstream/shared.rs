@@ -146,7 +146,9 @@ pub(super) async fn send(
         (sender, stream, true)
     } else {
         let at = connect_by(upstream, limits.deadline);
-        match within(at, connection(upstream, endpoint, key, at)).await {
+        let outcome = within(at, connection(upstream, endpoint, key, at)).await;
+        upstream.note_connection(key.endpoint, &outcome);
+        match outcome {
             Ok(((sender, stream), was_pooled)) => {
                 begun = Instant::now();
                 (sender, stream, was_pooled)

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::support::backend::{Backend, read_head};
 use crate::support::load::Load;
+use crate::support::process::{allow_descriptors, busy_s, descriptors};
 use crate::support::proxy::{PATIENCE, Plan, Proxy};
 
 /// With these bounds on clients.
@@ -140,26 +141,6 @@ async fn connections_that_say_nothing_are_closed_before_and_between_requests() {
     let answers = clients.join_all().await;
 
     assert_eq!(answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 200 ")).count(), 50, "{answers:?}");
-}
-
-/// Seconds of processor time so far.
-fn busy_s(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let after_name = stat.rsplit(')').next().unwrap();
-    let ticks = |at: usize| after_name.split_whitespace().nth(at).and_then(|text| text.parse::<u32>().ok()).unwrap();
-    f64::from(ticks(11) + ticks(12)) / 100.0
-}
-
-fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
-}
-
-/// How many descriptors a process may have from now on.
-fn allow_descriptors(pid: u32, most: usize) {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let limit = rustix::process::Rlimit { current: Some(most as u64), ..own };
-    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::support::backend::Backend;
-use crate::support::proxy::{PATIENCE, Proxy, ask_admin, strangler};
+use crate::support::proxy::{PATIENCE, Plan, Proxy, ask_admin, strangler};
 
 /// Clients that each open a new connection for every request, and count those that are refused, reset or not answered.
 struct NewConnections {
@@ -451,4 +451,64 @@ async fn sockets_of_the_service_manager_are_taken_by_their_address() {
     let stray = run("127.0.0.1:0", std::net::TcpListener::bind("127.0.0.1:0").unwrap()).output().unwrap();
     assert_eq!(stray.status.code(), Some(1));
     assert!(text(&stray).contains("(web)"), "{}", text(&stray));
+}
+
+/// A connection that stays, and what is answered on it.
+struct Kept(TcpStream);
+
+impl Kept {
+    async fn open(address: SocketAddr) -> Kept {
+        Kept(TcpStream::connect(address).await.unwrap())
+    }
+
+    async fn ask(&mut self, method: &str, user: &str, key: &str) -> String {
+        let head = format!("{method} /pay HTTP/1.1\r\nhost: a\r\nx-user: {user}\r\nidempotency-key: {key}\r\n");
+        self.0.write_all(format!("{head}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0u8; 4096];
+        let read = tokio::time::timeout(PATIENCE, self.0.read(&mut answer)).await.unwrap().unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+        answer.rsplit("\r\n").next().unwrap_or_default().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn while_two_processes_serve_each_knows_what_the_other_has_seen_and_what_people_have_moved() {
+    let legacy = Backend::answering(200, "legacy").await;
+    let extracted = Backend::answering(200, "extracted").await;
+    let routes = format!(
+        "version: 1\nlegacy: {}\nupstreams: {{extracted: {{endpoints: ['{}']}}}}\njourneys: {{buying: {{sticky_on: ['header:x-user']}}}}\nroutes:\n  - {{name: pay, match: /pay, journey: buying, extracted: extracted, weight: 50%, idempotency: {{header: idempotency-key}}}}\n",
+        legacy.url(),
+        extracted.url()
+    );
+    let proxy = Plan::file(&routes).start().await;
+    // Two users, one for each side.
+    let mut users = [None, None];
+    for number in 0.. {
+        let user = format!("user-{number}");
+        let side = Kept::open(proxy.address).await.ask("GET", &user, "none").await;
+        users[usize::from(side == "extracted")].get_or_insert(user);
+        if users.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    let [at_legacy, at_extracted] = users.map(Option::unwrap);
+    let (mut old, mut killed) = (Kept::open(proxy.address).await, Kept::open(proxy.address).await);
+    for kept in [&mut old, &mut killed] {
+        assert_eq!(kept.ask("GET", &at_extracted, "none").await, "extracted");
+    }
+    let before = proxy.pid();
+
+    let output = upgrade(&proxy).await;
+    assert!(output.status.success(), "{}", text(&output));
+    // The old process still has these; the new one takes what is new.
+    assert_eq!(old.ask("POST", &at_extracted, "seen-by-old").await, "extracted");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let tried_again = Kept::open(proxy.address).await.ask("POST", &at_legacy, "seen-by-old").await;
+    assert_eq!(tried_again, "extracted", "whoever saw the key first does it");
+
+    let kill = proxy.admin(Method::POST, "/api/v1/kill", r#"{"reason": "test"}"#).await;
+    assert_eq!(kill.status, 200, "{}", kill.body);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(killed.ask("GET", &at_extracted, "none").await, "legacy", "a kill is in force in both");
+    assert_ne!(proxy.serving_pid(), Some(before));
 }

@@ -21,6 +21,7 @@ mod idempotency;
 mod lease;
 mod life;
 mod limits;
+mod load;
 mod grpc;
 mod http2;
 mod http2_attacks;

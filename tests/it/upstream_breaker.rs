@@ -45,6 +45,15 @@ async fn it_opens_to_legacy_tries_and_closes_again() {
     assert_eq!((posted.status, posted.body.as_str()), (200, "legacy"), "nothing of it was sent to extracted");
     assert_eq!(extracted.seen().len(), asked);
     assert_eq!(proxy.count(&state("open")).await, 1);
+    let status = proxy.admin(Method::GET, "/api/v1/status", "").await.body;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let stands = status["routes"][0]["breaker"].as_str().unwrap().to_owned();
+    assert!(stands == "open" || stands == "half_open", "{status}");
+    assert!(status["alarms"].to_string().contains("breaker"), "{status}");
+    let mut told = strangler();
+    told.args(["status", "--admin", &format!("http://{}", proxy.admin), "--state-dir"]).arg(proxy.state_dir());
+    let told = String::from_utf8(told.output().unwrap().stdout).unwrap();
+    assert!(told.contains("r: breaker "), "{told}");
     assert_eq!(proxy.count(r#"strangler_fallbacks_total{cause="breaker_open",route="r"}"#).await, 1);
     assert_eq!(proxy.count(r#"strangler_decisions_total{reason="breaker",route="r",side="legacy"}"#).await, 1);
 

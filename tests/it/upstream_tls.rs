@@ -1,5 +1,6 @@
 //! TLS towards upstreams: verified always, with an authority and a certificate of their own where the file says so.
 
+use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::backend::Backend;
@@ -167,4 +168,38 @@ async fn a_server_without_http2_is_no_h2_endpoint() {
 
     assert_eq!(proxy.get("/").await.status, 502);
     assert_eq!(backend.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn why_an_endpoint_cannot_be_reached_is_in_the_log_once_and_in_the_status_until_it_can() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let backend = secure::backend(&authority.identity(&["127.0.0.1"]), None, &["http/1.1"]).await;
+    let plan = plan("https", &backend, "ca: ca.pem");
+    let ca = dir_of(&plan).join("ca.pem");
+    std::fs::write(&ca, &other.pem).unwrap();
+    let proxy = plan.start().await;
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/").await.status, 502);
+    }
+
+    let said = proxy.wait_for_log("a connection to an endpoint cannot be made");
+    assert!(said.contains("WARN") && said.contains("invalid peer certificate"), "{said}");
+    let endpoint = async || {
+        let status = proxy.admin(Method::GET, "/api/v1/status", "").await.body;
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        (status["upstreams"][0]["endpoints"][0].clone(), status["alarms"].to_string())
+    };
+    let (shown, alarms) = endpoint().await;
+    assert!(shown["unreached"].as_str().unwrap().contains("invalid peer certificate"), "{shown}");
+    assert!(shown["unreached_times"].as_u64().unwrap() >= 3, "{shown}");
+    assert!(alarms.contains("invalid peer certificate"), "{alarms}");
+
+    std::fs::write(&ca, &authority.pem).unwrap();
+    let until = std::time::Instant::now() + PATIENCE;
+    while proxy.get("/").await.status != 200 {
+        assert!(std::time::Instant::now() < until, "its authority's file has changed");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    let (shown, alarms) = endpoint().await;
+    assert_eq!((shown["unreached"].is_null(), alarms.as_str()), (true, "[]"), "{shown}");
 }

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::backend::{Backend, read_head};
+use crate::support::plane::{Plane, wait_until};
 use crate::support::proxy::{PATIENCE, Proxy};
 
 const SWITCHED: &[u8] =
@@ -159,4 +160,26 @@ async fn a_service_that_dies_ends_the_clients_socket_and_a_stop_waits_for_the_ot
     proxy.wait_for_log("stopping");
     echo(&mut living, b"still here").await;
     assert!(proxy.wait().success());
+}
+
+#[tokio::test]
+async fn a_socket_keeps_its_connections_place_on_the_listener() {
+    let backend = echoing().await;
+    let plane = Plane::before(&backend).listener(|listener| listener.max_connections = 1).start();
+    let mut stream = TcpStream::connect(plane.address).await.unwrap();
+    stream.write_all(upgrade("/ws").as_bytes()).await.unwrap();
+    assert!(answer(&mut stream).await.starts_with("http/1.1 101 "));
+    echo(&mut stream, b"there").await;
+
+    assert!((plane.connections() - 1.0).abs() < f64::EPSILON, "{}", plane.connections());
+    let mut second = TcpStream::connect(plane.address).await.unwrap();
+    let closed = tokio::time::timeout(PATIENCE, second.read(&mut [0u8; 1])).await.unwrap();
+    assert!(matches!(closed, Ok(0) | Err(_)), "there is one place");
+    echo(&mut stream, b"and stays").await;
+
+    drop(stream);
+    wait_until(|| plane.connections() < 1.0, "the place to be free again").await;
+    let mut third = TcpStream::connect(plane.address).await.unwrap();
+    third.write_all(upgrade("/ws").as_bytes()).await.unwrap();
+    assert!(answer(&mut third).await.starts_with("http/1.1 101 "));
 }

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::net::{
@@ -11,9 +12,12 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
+use strangler_core::idempotency::PinKey;
+use strangler_core::side::Side;
 
 use crate::run::sockets::Tag;
 use crate::run::upgrade::state::HandedState;
+use crate::store::StoredPin;
 
 /// Descriptors beside one frame; the system's own bound is 253.
 pub(super) const DESCRIPTORS_MAX: usize = 64;
@@ -42,19 +46,45 @@ pub(super) enum Word {
     Yours(HandedState),
     /// By the process before: somebody sent it SIGUSR1.
     KillAll,
+    /// By either, while both serve: who has seen which idempotency keys.
+    Pins(Vec<HandedPin>),
+}
+
+/// An idempotency key on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HandedPin {
+    key: PinKey,
+    /// `None`: forgotten.
+    is_extracted: Option<bool>,
+    seen_s: u64,
+}
+
+impl From<StoredPin> for HandedPin {
+    fn from(pin: StoredPin) -> HandedPin {
+        HandedPin { key: pin.key, is_extracted: pin.side.map(|side| side == Side::Extracted), seen_s: pin.seen_s }
+    }
+}
+
+impl From<HandedPin> for StoredPin {
+    fn from(pin: HandedPin) -> StoredPin {
+        let side = pin.is_extracted.map(|is_extracted| if is_extracted { Side::Extracted } else { Side::Legacy });
+        StoredPin { key: pin.key, side, seen_s: pin.seen_s }
+    }
 }
 
 /// One end.
 #[derive(Debug)]
 pub(super) struct Channel {
     stream: UnixStream,
+    /// Held while a frame is written: several threads speak.
+    saying: Mutex<()>,
 }
 
 impl Channel {
     pub(super) fn new(stream: UnixStream) -> Channel {
         // A peer that does not read is as good as gone. It can only fail for a time of zero.
         let _ = stream.set_write_timeout(Some(WRITE_MAX));
-        Channel { stream }
+        Channel { stream, saying: Mutex::default() }
     }
 
     /// Says a word.
@@ -67,6 +97,7 @@ impl Channel {
         if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::Error::other("too many descriptors at once"));
         }
+        let _turn = self.saying.lock().unwrap_or_else(PoisonError::into_inner);
         // The descriptors travel with the first byte; four bytes are never sent in part.
         sendmsg(&self.stream, &[IoSlice::new(&length)], &mut beside, SendFlags::NOSIGNAL)?;
         (&self.stream).write_all(&text)

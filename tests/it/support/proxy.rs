@@ -118,6 +118,14 @@ impl Plan {
         self
     }
 
+    /// A file `strangler.yaml` of this text.
+    pub(crate) fn config(self, text: &str) -> Plan {
+        let file = self.dir.path().join("strangler.yaml");
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap().to_owned();
+        self.argument("--config").argument(&file)
+    }
+
     /// A variable of its environment.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Plan {
         self.variables.push((name.to_owned(), value.to_owned()));
@@ -142,6 +150,10 @@ impl Plan {
 
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// What will be written to the routes file.

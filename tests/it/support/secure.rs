@@ -47,6 +47,13 @@ impl Authority {
         Identity { cert: cert.pem(), key: key.serialize_pem() }
     }
 
+    /// A client that believes it.
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        Arc::new(builder.with_root_certificates(self.roots()).with_no_client_auth())
+    }
+
     /// A connection to `address` from a client that trusts this authority, and wants `alpn`.
     pub(crate) async fn connect(&self, address: SocketAddr, name: &str, alpn: &[&str]) -> TlsStream<TcpStream> {
         let mut config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
