@@ -8,6 +8,8 @@ pub mod name;
 pub mod weight;
 pub mod side;
 pub mod template;
+pub mod day;
+pub mod difference;
 pub mod rewrite;
 pub mod rate_limit;
 pub mod route;

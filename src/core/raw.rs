@@ -9,6 +9,7 @@ mod leaf;
 mod policy;
 mod rewrite;
 mod route;
+mod rule;
 pub mod server;
 mod upstream;
 mod walk;

@@ -8,7 +8,8 @@ use super::*;
 use crate::compare::rules::tests::pattern;
 use crate::compare::{Bodies, BodyView, compare};
 use crate::observation::{Answer, Failure, Observation, Outcome};
-use crate::route::ComparePolicy;
+use crate::day::Day;
+use crate::route::{ComparePolicy, HeaderPolicy};
 use crate::shadow::tests::route;
 
 const KEY: [u8; 32] = [7; 32];
@@ -21,6 +22,7 @@ fn seen(headers: &[(&str, &str)], body: &str) -> Observation {
     let answer = Answer {
         status: StatusCode::OK,
         headers: map,
+        trailers: HeaderMap::new(),
         body: Bytes::copy_from_slice(body.as_bytes()),
         body_bytes: body.len() as u64,
         is_truncated: false,
@@ -41,11 +43,13 @@ fn body(seen: &Observation) -> BodyView<'_> {
 
 fn record(target: &str, legacy: &Observation, extracted: &Observation, keep: &[&str]) -> Divergence {
     const LISTED: [&str; 6] = ["content-type", "location", "authorization", "x-session-token", "set-cookie", "x-plain"];
+    let listed = LISTED.into_iter().map(HeaderName::from_static).collect();
     let policy = ComparePolicy {
-        headers: LISTED.into_iter().map(HeaderName::from_static).collect(),
+        headers: HeaderPolicy { listed, ..HeaderPolicy::default() },
         ..ComparePolicy::default()
     };
-    let comparison = compare(legacy, extracted, Bodies { legacy: body(legacy), extracted: body(extracted) }, &policy);
+    let bodies = Bodies { legacy: body(legacy), extracted: body(extracted) };
+    let comparison = compare(legacy, extracted, bodies, &policy, Day::of_unix_ms(1_795_000_000_000));
     let about = Circumstances {
         id: "0001",
         at_unix_ms: 1_795_000_000_000,
@@ -125,7 +129,7 @@ fn credentials_are_dropped_and_other_headers_hashed() {
 
 #[test]
 fn a_signature_does_not_depend_on_positions_or_values() {
-    let of = |left: &str, right: &str| record("/", &seen(JSON, left), &seen(JSON, right), &[]).signature;
+    let of = |left: &str, right: &str| record("/", &seen(JSON, left), &seen(JSON, right), &[]).cause.signature;
     let first = of(r#"{"lines":[{"tax":1}]}"#, r#"{"lines":[{"tax":2}]}"#);
     assert_eq!(first, of(r#"{"lines":[{"tax":5},{"tax":1}]}"#, r#"{"lines":[{"tax":5},{"tax":9}]}"#));
     assert_ne!(first, of(r#"{"lines":[{"tax":1}]}"#, r#"{"lines":[{"tax":"1"}]}"#));
