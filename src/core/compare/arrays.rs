@@ -43,13 +43,7 @@ where
         }
     }
 
-    fn in_order(
-        &mut self,
-        left: &'a [Json<'_>],
-        right: &'a [Json<'_>],
-        legacy: &'a Json<'_>,
-        extracted: &'a Json<'_>,
-    ) {
+    fn in_order(&mut self, left: &'a [Json<'_>], right: &'a [Json<'_>], legacy: &'a Json<'_>, extracted: &'a Json<'_>) {
         let mark = self.found.mark();
         let mut differing = Vec::new();
         for (index, (left, right)) in left.iter().zip(right).enumerate() {

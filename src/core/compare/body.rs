@@ -57,7 +57,10 @@ impl BodyType {
     fn of(answer: &Answer) -> BodyType {
         let Some(media) = media_type(&answer.headers) else { return BodyType::Unsaid };
         match media.as_str() {
-            "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/jsonlines"
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/jsonlines"
             | "application/x-jsonlines" => BodyType::Lines,
             "text/html" => BodyType::Html,
             "application/x-www-form-urlencoded" => BodyType::Form,

@@ -10,24 +10,11 @@ use crate::difference::Kind;
 use crate::route::{HeaderMode, HeaderPolicy, Presence};
 
 /// Fields that frame a message on its own connection: they say how it came, not what it is.
-const FRAMING: [&str; 8] = [
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+const FRAMING: [&str; 8] =
+    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// Compares the headers that the policy speaks of.
-pub(crate) fn compare(
-    legacy: &HeaderMap,
-    extracted: &HeaderMap,
-    policy: &HeaderPolicy,
-    found: &mut Differences<'_>,
-) {
+pub(crate) fn compare(legacy: &HeaderMap, extracted: &HeaderMap, policy: &HeaderPolicy, found: &mut Differences<'_>) {
     match policy.mode {
         HeaderMode::Listed => policy.listed.iter().for_each(|name| compare_one(name, legacy, extracted, found)),
         HeaderMode::All => {

@@ -58,7 +58,8 @@ fn element(nodes: &[Slot], id: usize, is_verbatim: bool, depth: usize) -> Result
         "input" | "meta" => value_of("name").to_ascii_lowercase(),
         _ => String::new(),
     };
-    let is_token = ["csrf", "xsrf", "authenticity_token", "requestverificationtoken"].iter().any(|it| named.contains(it));
+    let is_token =
+        ["csrf", "xsrf", "authenticity_token", "requestverificationtoken"].iter().any(|it| named.contains(it));
     for attribute in attributes {
         let key = &*attribute.name.local;
         let is_new_each_time = key == "nonce" || (is_token && matches!(key, "value" | "content"));
@@ -151,7 +152,8 @@ impl Page {
                 self.touched.set(self.touched.get() + 1);
                 let mut nodes = self.nodes.borrow_mut();
                 let before = place.checked_sub(1).and_then(|at| nodes.get(parent)?.children.get(at).copied());
-                if let Some(Content::Text(own)) = before.and_then(|at| nodes.get_mut(at)).map(|slot| &mut slot.content) {
+                if let Some(Content::Text(own)) = before.and_then(|at| nodes.get_mut(at)).map(|slot| &mut slot.content)
+                {
                     own.push_str(&text);
                     return;
                 }
@@ -264,7 +266,8 @@ impl TreeSink for Page {
             self.detach(handle.id);
         }
         let Some(parent) = self.parent_of(sibling.id) else { return };
-        let place = self.nodes.borrow().get(parent).and_then(|slot| slot.children.iter().rposition(|it| *it == sibling.id));
+        let place =
+            self.nodes.borrow().get(parent).and_then(|slot| slot.children.iter().rposition(|it| *it == sibling.id));
         self.put(parent, place.unwrap_or(usize::MAX), node);
     }
 

@@ -11,8 +11,10 @@ use crate::difference::Kind;
 use crate::json::{Json, Member, Object};
 use crate::route::JsonPolicy;
 
-/// Most values looked at again in one pair, to find out which elements belong together.
-const WORK_MAX: u64 = 4_000_000;
+/// Most values hashed in one pair, to find out which elements belong together.
+const WORK_MAX: u64 = 2_000_000;
+/// What comparing two values on trial costs of that.
+const TRIAL_WORK: u64 = 8;
 
 /// Notes every difference between two documents; `Some` when it could not be found out whether there are any.
 pub(crate) fn compare_json(
@@ -65,7 +67,7 @@ where
 
     pub(super) fn values(&mut self, legacy: &'a Json<'_>, extracted: &'a Json<'_>) {
         if self.trial.is_some() {
-            self.work_left = self.work_left.saturating_sub(1);
+            self.work_left = self.work_left.saturating_sub(TRIAL_WORK);
         }
         match (legacy, extracted) {
             (Json::Array(left), Json::Array(right)) => self.arrays(left, right, legacy, extracted),

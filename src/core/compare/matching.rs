@@ -93,7 +93,8 @@ impl Pairs {
         for &left in way {
             let at = next.get(left).copied().unwrap_or_default().saturating_sub(1);
             let Some(&right) = fits.get(left).and_then(|rights| rights.get(at)) else { continue };
-            if let (Some(of_left), Some(of_right)) = (self.of_left.get_mut(left), self.of_right.get_mut(right as usize)) {
+            if let (Some(of_left), Some(of_right)) = (self.of_left.get_mut(left), self.of_right.get_mut(right as usize))
+            {
                 *of_left = Some(right);
                 *of_right = u32::try_from(left).ok();
             }
@@ -126,7 +127,8 @@ mod tests {
         assert_eq!(perfect(&[], 0), Some(Vec::new()));
         // Each fits its own place and the one before: one way through all of them.
         let count = 3_000u32;
-        let fits: Vec<Vec<u32>> = (0..count).map(|left| if left == 0 { vec![0, count - 1] } else { vec![left - 1, left] }).collect();
+        let fits: Vec<Vec<u32>> =
+            (0..count).map(|left| if left == 0 { vec![0, count - 1] } else { vec![left - 1, left] }).collect();
         assert!(perfect(&fits, count as usize).is_some());
     }
 

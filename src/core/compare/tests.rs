@@ -51,8 +51,10 @@ fn node(value: &serde_json::Value) -> Node {
         serde_json::Value::String(text) => tree::Kind::String(text.as_str().into()),
         serde_json::Value::Array(items) => tree::Kind::Seq(items.iter().map(node).collect()),
         serde_json::Value::Object(members) => {
-            let entry = |(key, value): (&String, &serde_json::Value)| {
-                Entry { key: key.as_str().into(), key_span: tree::Span::default(), value: node(value) }
+            let entry = |(key, value): (&String, &serde_json::Value)| Entry {
+                key: key.as_str().into(),
+                key_span: tree::Span::default(),
+                value: node(value),
             };
             tree::Kind::Map(members.iter().map(entry).collect())
         }
@@ -70,7 +72,8 @@ fn loaded(block: &str) -> Result<Arc<ComparePolicy>, String> {
         "routes": [{"name": "r", "match": "GET /", "extracted": "http://127.0.0.1:2", "shadow": true, "compare": block}],
     });
     let (table, faults) = RoutingTable::parse(RawConfig::read(&node(&file), Vec::new()), Revision::of(b"test"));
-    let said = || faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>().join("\n");
+    let said =
+        || faults.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>().join("\n");
     let route = table.and_then(|table| table.routes().first().cloned()).ok_or_else(said)?;
     Ok(route.compare.clone().expect("it compares"))
 }

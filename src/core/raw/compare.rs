@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::day::Day;
 use crate::limits::{HELD_BYTES_MAX, PER_REQUEST_MAX, RULES_MAX};
 use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
 use crate::raw::policy::Short;
 use crate::raw::rule;
-use crate::raw::walk::Reader;
+use crate::raw::walk::{Reader, Spanned};
 use crate::route::{
     ArrayOrder, ComparePolicy, CompareRule, HeaderMode, HeaderPolicy, JsonPolicy, Numeric, PointerPattern, Presence,
     StatusMode, StatusPolicy,
 };
-use crate::tree::{Kind, Node};
+use crate::tree::{Kind, Node, Span};
 
 /// Most headers of a list.
 const HEADERS_MAX: usize = 4 * PER_REQUEST_MAX;
@@ -34,7 +35,7 @@ pub(crate) struct RawCompare {
     allows_extra: Option<bool>,
     null_is_absent: Option<bool>,
     strings_as_numbers: Option<bool>,
-    rules: Option<Vec<CompareRule>>,
+    rules: Option<Vec<Spanned<CompareRule>>>,
     keep_values: Option<Vec<PointerPattern>>,
     keep_per_signature: Option<u32>,
     keep_age: Option<Duration>,
@@ -74,11 +75,19 @@ impl RawCompare {
                 null_is_absent: pick!(null_is_absent, built_in.json.null_is_absent),
                 strings_as_numbers: pick!(strings_as_numbers, built_in.json.strings_as_numbers),
             },
-            rules: pick!(rules, built_in.rules),
+            rules: pick!(rules, Vec::new()).into_iter().map(|rule| rule.value).collect(),
             keep_values: pick!(keep_values, built_in.keep_values),
             keep_per_signature: pick!(keep_per_signature, built_in.keep_per_signature),
             keep_age: pick!(keep_age, built_in.keep_age),
         }
+    }
+}
+
+impl RawCompare {
+    /// Rules written here whose last day has passed: where, which, and that day.
+    pub(crate) fn expired(&self, today: Day) -> impl Iterator<Item = (Span, usize, Day)> + '_ {
+        let rules = self.rules.iter().flatten().enumerate().filter(move |(_, rule)| rule.value.is_expired(today));
+        rules.filter_map(|(index, rule)| Some((rule.span, index, rule.value.until?)))
     }
 }
 
@@ -121,7 +130,7 @@ pub(in crate::raw) fn compare_block<'a>(reader: &mut Reader<'a>, node: &'a Node)
     });
     reader.key(&fields, "json", |reader, node| json(reader, node, &mut raw));
     let rules = reader.key(&fields, "rules", |reader, node| reader.list(node, RULES_MAX, rule::rule));
-    raw.rules = rules.map(|rules| rules.value.into_iter().map(|rule| rule.value).collect());
+    raw.rules = rules.map(|rules| rules.value);
     reader.key(&fields, "keep", |reader, node| {
         let fields = reader.fields(node, &keys::COMPARE_KEEP)?;
         let values = reader.key(&fields, "values", |reader, node| reader.list(node, RULES_MAX, Reader::pointer));
@@ -169,15 +178,13 @@ fn json<'a>(reader: &mut Reader<'a>, node: &'a Node, raw: &mut RawCompare) -> Op
         reader.one_of(node, &[("value", Numeric::Value), ("typed", Numeric::Typed)], &[])
     });
     raw.numeric = numeric.map(|numeric| numeric.value);
-    let extra = reader.key(&fields, "extra_fields", |reader, node| {
-        reader.one_of(node, &[("report", false), ("allow", true)], &[])
-    });
+    let extra = reader
+        .key(&fields, "extra_fields", |reader, node| reader.one_of(node, &[("report", false), ("allow", true)], &[]));
     raw.allows_extra = extra.map(|extra| extra.value);
     let null = reader.key(&fields, "null_equals_absent", Reader::bool);
     raw.null_is_absent = null.map(|null| null.value);
-    let strings = reader.key(&fields, "string_number", |reader, node| {
-        reader.one_of(node, &[("strict", false), ("equal", true)], &[])
-    });
+    let strings = reader
+        .key(&fields, "string_number", |reader, node| reader.one_of(node, &[("strict", false), ("equal", true)], &[]));
     raw.strings_as_numbers = strings.map(|strings| strings.value);
     Some(())
 }

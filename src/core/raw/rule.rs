@@ -33,7 +33,11 @@ pub(in crate::raw) fn rule<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Optio
     if let Some(span) = within.as_ref().map(|within| within.span)
         && !fields.has("as")
     {
-        reader.fault_with_help(span, "`within` belongs to `as: timestamp`", Some("write `as: timestamp` too".to_owned()));
+        reader.fault_with_help(
+            span,
+            "`within` belongs to `as: timestamp`",
+            Some("write `as: timestamp` too".to_owned()),
+        );
     }
     if actions.len() != 1 {
         let message = if actions.is_empty() { "this rule forgives nothing" } else { "a rule does one thing" };
@@ -75,12 +79,7 @@ fn action<'a>(
     reader.key(fields, name, read).map(|action| action.value)
 }
 
-fn value_rule<'a>(
-    reader: &mut Reader<'a>,
-    node: &'a Node,
-    name: &str,
-    within: Option<Duration>,
-) -> Option<ValueRule> {
+fn value_rule<'a>(reader: &mut Reader<'a>, node: &'a Node, name: &str, within: Option<Duration>) -> Option<ValueRule> {
     match name {
         "tolerance" => tolerance(reader, node),
         "matches" => expression(reader, node).map(ValueRule::Matches),

@@ -117,7 +117,8 @@ fn suggested(place: &str, difference: &Difference) -> Option<String> {
                 }
                 ("timestamp", "timestamp") => {
                     let apart = timestamp::of_text(left)?.abs_diff(timestamp::of_text(right)?);
-                    let seconds = [1, 2, 5, 10, 30, WITHIN_S_MAX].into_iter().find(|most| apart <= most * 1_000_000_000)?;
+                    let seconds =
+                        [1, 2, 5, 10, 30, WITHIN_S_MAX].into_iter().find(|most| apart <= most * 1_000_000_000)?;
                     Some(format!("{{path: {path}, as: timestamp, within: {seconds}s}}"))
                 }
                 _ => None,
@@ -156,7 +157,8 @@ mod tests {
         }
         let keyed = |value: &str| vec![Step::Item { key: "id".into(), value: value.into() }];
         assert_eq!(cause(keyed("3"), Kind::Missing, None, None), cause(keyed("4"), Kind::Missing, None, None));
-        let node = |index| vec![Step::Node { name: "div".into(), index }, Step::Node { name: "@class".into(), index: None }];
+        let node =
+            |index| vec![Step::Node { name: "div".into(), index }, Step::Node { name: "@class".into(), index: None }];
         assert_eq!(cause(node(Some(3)), Kind::Value, text("a"), text("b")).place, "/div/@class");
     }
 

@@ -36,9 +36,19 @@ fn a_page_is_compared_as_a_browser_reads_it() {
             ("<meta name=csrf-token content=a>", "<meta name=csrf-token content=b>", "{}", ""),
             ("<input name=qty value=1>", "<input name=qty value=2>", "{}", "value@/body/input[0]/@value"),
             ("<table><tr><td>1</table>", "<table><tbody><tr><td>1</td></tr></tbody></table>", "{}", ""),
-            ("<template><i>1</i></template>", "<template><i>2</i></template>", "{}", "value@/head/template[0]/i[0]/text()"),
+            (
+                "<template><i>1</i></template>",
+                "<template><i>2</i></template>",
+                "{}",
+                "value@/head/template[0]/i[0]/text()",
+            ),
             ("<b><p>1</b>2</p>", "<b><p>1</b>3</p>", "{}", "value@/body/p[0]/text()"),
-            ("<p>1</p><p>2</p>", "<p>3</p><p>4</p>", r#"{"rules":[{"path":"/body/p[0]","ignore":true}]}"#, "value@/body/p[1]/text()"),
+            (
+                "<p>1</p><p>2</p>",
+                "<p>3</p><p>4</p>",
+                r#"{"rules":[{"path":"/body/p[0]","ignore":true}]}"#,
+                "value@/body/p[1]/text()",
+            ),
             ("<p>1</p><p>2</p>", "<p>3</p><p>4</p>", r#"{"rules":[{"path":"/body/p","ignore":true}]}"#, ""),
             ("<i>1.00</i>", "<i>1.01</i>", r#"{"rules":[{"path":"/**/text()","tolerance":{"abs":0.01}}]}"#, ""),
         ],
@@ -50,7 +60,12 @@ fn xml_is_compared_by_namespace_and_without_layout() {
     check(
         "application/soap+xml",
         &[
-            ("<a x='1' y='2'><b>t</b></a>", "<?xml version=\"1.0\"?>\n<a y=\"2\" x=\"1\">\n  <b>t</b>\n<!-- c --></a>", "{}", ""),
+            (
+                "<a x='1' y='2'><b>t</b></a>",
+                "<?xml version=\"1.0\"?>\n<a y=\"2\" x=\"1\">\n  <b>t</b>\n<!-- c --></a>",
+                "{}",
+                "",
+            ),
             ("<p:a xmlns:p='urn:x'/>", "<q:a xmlns:q='urn:x'></q:a>", "{}", ""),
             ("<a xmlns='urn:x'/>", "<a xmlns='urn:y'/>", "{}", "missing@/{urn:x}a extra@/{urn:y}a"),
             ("<a><b>1</b><b>2</b></a>", "<a><b>1</b><b>3</b></a>", "{}", "value@/a/b[1]/text()"),
@@ -104,10 +119,7 @@ fn forms_texts_and_lines_are_compared_by_their_parts() {
     );
     check(
         "application/x-ndjson",
-        &[
-            ("{\"a\":1}\n{\"b\":1}\n", "{\"a\":1.0}\n\n{\"b\":2}", "{}", "value@/1/b"),
-            ("{}\n", "{", "{}", "format@"),
-        ],
+        &[("{\"a\":1}\n{\"b\":1}\n", "{\"a\":1.0}\n\n{\"b\":2}", "{}", "value@/1/b"), ("{}\n", "{", "{}", "format@")],
     );
 }
 
@@ -187,7 +199,13 @@ fn statuses_may_be_mapped_or_agree_in_their_class() {
 #[test]
 fn all_headers_are_looked_at_when_asked_for_and_volatile_ones_only_for_their_presence() {
     let of = |headers: &[(&str, &str)]| Outcome::Answered(answer(200, headers, "a"));
-    let legacy = &[("date", "a"), ("x-request-id", "1"), ("x-tier", "gold"), ("set-cookie", "s=1; Secure"), ("content-length", "1")];
+    let legacy = &[
+        ("date", "a"),
+        ("x-request-id", "1"),
+        ("x-tier", "gold"),
+        ("set-cookie", "s=1; Secure"),
+        ("content-length", "1"),
+    ];
     let extracted = &[("date", "b"), ("x-tier", "silver"), ("set-cookie", "s=2; Secure"), ("connection", "close")];
     for (with, expect, warned) in [
         (r#"{"headers":{"mode":"all"}}"#, "header@header:x-tier", 1),
@@ -214,15 +232,35 @@ fn every_sort_of_rule_does_what_it_says_and_no_more() {
         (r#"{"s":null}"#, r#"{"s":"none"}"#, r#"{"path":"/s","map":{"null":"none"}}"#, ""),
         (r#"{"s":1}"#, r#"{"s":"x"}"#, r#"{"path":"/s","compare":"type"}"#, "type@/s"),
         (r#"{"s":{"a":1}}"#, r#"{"s":{"a":2}}"#, r#"{"path":"/s","compare":"type"}"#, "value@/s/a"),
-        (r#"{"t":"2026-01-01T00:00:00Z"}"#, r#"{"t":"2026-01-01T01:00:00+01:00"}"#, r#"{"path":"/t","as":"timestamp"}"#, ""),
-        (r#"{"t":"2026-01-01T00:00:00Z"}"#, r#"{"t":"2026-01-01T00:00:01Z"}"#, r#"{"path":"/t","as":"timestamp"}"#, "value@/t"),
-        (r#"{"t":"2026-01-01T00:00:00Z"}"#, r#"{"t":"soon"}"#, r#"{"path":"/t","as":"timestamp","within":"5s"}"#, "format@/t"),
+        (
+            r#"{"t":"2026-01-01T00:00:00Z"}"#,
+            r#"{"t":"2026-01-01T01:00:00+01:00"}"#,
+            r#"{"path":"/t","as":"timestamp"}"#,
+            "",
+        ),
+        (
+            r#"{"t":"2026-01-01T00:00:00Z"}"#,
+            r#"{"t":"2026-01-01T00:00:01Z"}"#,
+            r#"{"path":"/t","as":"timestamp"}"#,
+            "value@/t",
+        ),
+        (
+            r#"{"t":"2026-01-01T00:00:00Z"}"#,
+            r#"{"t":"soon"}"#,
+            r#"{"path":"/t","as":"timestamp","within":"5s"}"#,
+            "format@/t",
+        ),
         (r#"{"t":1764000000}"#, r#"{"t":1764000001}"#, r#"{"path":"/t","as":"timestamp","within":"1s"}"#, ""),
         (r#"{"a":1}"#, "{}", r#"{"path":"/a","expect":"missing"}"#, ""),
         (r#"{"a":1}"#, r#"{"a":2}"#, r#"{"path":"/a","expect":"missing"}"#, "value@/a"),
         (r#"{"a":1}"#, "{}", r#"{"path":"/a","expect":"missing","until":"2026-11-21"}"#, ""),
         (r#"{"a":1}"#, "{}", r#"{"path":"/a","expect":"missing","until":"2026-11-20"}"#, "missing@/a"),
-        (r#"{"a":[1,2],"b":[1,2]}"#, r#"{"a":[2,1],"b":[2,1]}"#, r#"{"path":"/a","array_order":"ignore"}"#, "array_order@/b"),
+        (
+            r#"{"a":[1,2],"b":[1,2]}"#,
+            r#"{"a":[2,1],"b":[2,1]}"#,
+            r#"{"path":"/a","array_order":"ignore"}"#,
+            "array_order@/b",
+        ),
         (r#"{"a":[[1,2],[3]]}"#, r#"{"a":[[3],[2,1]]}"#, r#"{"path":"/a","array_order":"ignore"}"#, ""),
     ];
     for (legacy, extracted, rule, expect) in cases {
@@ -238,8 +276,18 @@ fn elements_are_paired_by_their_key_wherever_they_stand() {
     check(
         "application/json",
         &[
-            (r#"{"items":[{"id":1,"a":1},{"id":2,"a":2}]}"#, r#"{"items":[{"id":2.0,"a":2},{"id":1,"a":1,"at":5}]}"#, KEYED, ""),
-            (r#"{"items":[{"id":1,"a":1},{"id":2,"a":2}]}"#, r#"{"items":[{"id":2,"a":3},{"id":1,"a":1}]}"#, KEYED, "value@/items/[id=2]/a"),
+            (
+                r#"{"items":[{"id":1,"a":1},{"id":2,"a":2}]}"#,
+                r#"{"items":[{"id":2.0,"a":2},{"id":1,"a":1,"at":5}]}"#,
+                KEYED,
+                "",
+            ),
+            (
+                r#"{"items":[{"id":1,"a":1},{"id":2,"a":2}]}"#,
+                r#"{"items":[{"id":2,"a":3},{"id":1,"a":1}]}"#,
+                KEYED,
+                "value@/items/[id=2]/a",
+            ),
             (r#"{"items":[{"id":1}]}"#, r#"{"items":[{"id":1},{"id":"1"}]}"#, KEYED, "extra@/items/[id=1]"),
             (r#"{"items":[{"id":1},{"id":1,"a":2}]}"#, r#"{"items":[{"id":1}]}"#, KEYED, "duplicate_key@/items/[id=1]"),
             (r#"{"items":[{"id":1},{"x":1}]}"#, r#"{"items":[{"id":1},{"x":2}]}"#, KEYED, "value@/items/1/x"),
@@ -274,7 +322,8 @@ fn where_being_equal_is_not_transitive_elements_are_still_paired() {
 
 #[test]
 fn what_takes_too_much_work_is_said_to_be_undecided() {
-    let list = |from: u32| serde_json::to_string(&(from..from + 5_000).map(|n| n * 2).collect::<Vec<_>>()).expect("json");
+    let list =
+        |from: u32| serde_json::to_string(&(from..from + 5_000).map(|n| n * 2).collect::<Vec<_>>()).expect("json");
     const CLOSE: &str = r#"{"json":{"array_order":"ignore"},"rules":[{"path":"/**","tolerance":{"abs":1000000}}]}"#;
     let comparison = typed("application/json", &list(0), &list(1), CLOSE);
     assert_eq!(comparison.result, ComparisonResult::NotComparable(NotComparable::TooComplex));
@@ -302,6 +351,7 @@ fn a_block_with_faults_is_refused_with_all_of_them() {
         let said = loaded(with).expect_err(with);
         assert!(said.contains(expect), "{with}: {said}");
     }
-    let said = loaded(r#"{"status":"x","json":{"numeric":"y"},"rules":[{"path":"a","as":"z","until":1}]}"#).expect_err("faults");
+    let said = loaded(r#"{"status":"x","json":{"numeric":"y"},"rules":[{"path":"a","as":"z","until":1}]}"#)
+        .expect_err("faults");
     assert_eq!(said.lines().count(), 5, "{said}");
 }
