@@ -407,8 +407,9 @@ pub(super) async fn divergences(
     }
     let store = admin.state.control.store();
     let listing = query.listing();
-    let causes = store.causes(listing.clone()).await?.into_iter().map(ShownCause::from).collect();
-    let found = store.divergences(listing).await?;
+    let found = store.divergences(listing.clone()).await?;
+    // Asked last, so that none is missing of what is listed.
+    let causes = store.causes(listing).await?.into_iter().map(ShownCause::from).collect();
     let divergences = found.into_iter().map(ShownDivergence::from).collect();
     Ok(Json(Divergences { causes, divergences, dropped: store.divergences_dropped() }).into_response())
 }
