@@ -55,6 +55,7 @@ pub mod shadow;
 pub mod json;
 pub mod compare;
 pub mod redact;
+pub mod noise;
 pub mod explain;
 
 #[cfg(any(test, feature = "fixture"))]
