@@ -11,6 +11,7 @@ pub mod cork;
 mod dial;
 mod drive;
 pub mod endpoint;
+mod last_word;
 pub mod pool;
 pub mod progress;
 pub mod resolve;

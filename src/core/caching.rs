@@ -8,6 +8,13 @@ use http::{HeaderMap, HeaderValue};
 /// An answer without the field may be stored by heuristics (RFC 9111 §4.2.2), so it gets one, too. What the browser's own cache
 /// may do stays as it was.
 pub fn private_cache_control(values: GetAll<'_, HeaderValue>) -> Option<HeaderValue> {
+    let mut values = values.into_iter().peekable();
+    // The usual ones first, which are told without being taken apart.
+    match values.peek() {
+        None => return Some(HeaderValue::from_static("private")),
+        Some(first) if matches!(first.as_bytes(), b"private" | b"no-store") => return None,
+        Some(_) => {}
+    }
     let mut kept: Vec<&str> = vec!["private"];
     for value in values {
         let Ok(text) = value.to_str() else {

@@ -55,6 +55,9 @@ impl From<&ClientLimits> for HeadBounds {
     }
 }
 
+/// Longest host, in bytes (RFC 1035 §2.3.4).
+const HOST_BYTES_MAX: usize = 255;
+
 /// What is asked for by a client that need not say it.
 const NO_HOST: &str = "localhost";
 
@@ -301,6 +304,42 @@ fn look_through<'a>(version: Version, headers: &'a HeaderMap, bounds: &HeadBound
 
 /// The host of `host[:port]`, lower-case and without a trailing dot; `None` when it is not of that form (RFC 3986 §3.2.2).
 pub fn host_of(authority: &str) -> Option<Cow<'_, str>> {
+    if is_usual_host(authority) { Some(Cow::Borrowed(authority)) } else { unusual_host(authority) }
+}
+
+/// Whether it is a name without a port, in its one spelling: one look at each byte.
+fn is_usual_host(authority: &str) -> bool {
+    static PARTS: [bool; 256] = letters_digits_and(*b"-_.");
+    let mut before = b'.';
+    for byte in authority.bytes() {
+        let is_part = PARTS.get(usize::from(byte)).copied().unwrap_or(false) && !byte.is_ascii_uppercase();
+        if !is_part || (byte == b'.' && before == b'.') {
+            return false;
+        }
+        before = byte;
+    }
+    before != b'.' && authority.len() <= HOST_BYTES_MAX
+}
+
+/// A table of letters, digits and `marks`.
+pub(crate) const fn letters_digits_and<const N: usize>(marks: [u8; N]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut rest = table.as_mut_slice();
+    let mut byte = 0u8;
+    while let Some((first, others)) = rest.split_first_mut() {
+        let mut marks = marks.as_slice();
+        *first = byte.is_ascii_alphanumeric();
+        while let Some((mark, more)) = marks.split_first() {
+            *first |= *mark == byte;
+            marks = more;
+        }
+        byte = byte.wrapping_add(1);
+        rest = others;
+    }
+    table
+}
+
+fn unusual_host(authority: &str) -> Option<Cow<'_, str>> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (address, after) = rest.split_once(']')?;
@@ -316,7 +355,7 @@ pub fn host_of(authority: &str) -> Option<Cow<'_, str>> {
         host.starts_with('[') || host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     // No label of a name is empty but the root's (RFC 1035 §3.1), which goes: two spellings of one host would be two hosts.
     let has_gap = host.starts_with('.') || host.contains("..");
-    if host.is_empty() || host.len() > 255 || !is_name || has_gap || !port.is_none_or(is_port) {
+    if host.is_empty() || host.len() > HOST_BYTES_MAX || !is_name || has_gap || !port.is_none_or(is_port) {
         return None;
     }
     let host = host.strip_suffix('.').unwrap_or(host);

@@ -7,9 +7,13 @@
 use http::Uri;
 use memchr::memchr;
 
-use crate::door::Refusal;
+use crate::door::{Refusal, letters_digits_and};
 
 pub use crate::door::HeadBounds;
+
+use self::usual::usual_head;
+
+mod usual;
 
 /// Longest method; the longest one registered has 17 letters.
 const METHOD_BYTES_MAX: usize = 32;
@@ -71,6 +75,15 @@ impl Framing {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match &mut self.place {
+                Place::Head
+                    if self.head.searched == 0
+                        && let Some(head) = usual_head(rest, &self.bounds) =>
+                {
+                    at += head.bytes;
+                    if head.body > 0 {
+                        self.place = Place::Length(head.body);
+                    }
+                }
                 Place::Head => match self.head.read(rest, &self.bounds) {
                     Ok(None) => return Ok(at),
                     Ok(Some(length)) => {
@@ -294,26 +307,8 @@ const fn is_method(byte: u8) -> bool {
 
 /// RFC 9110 §5.6.2.
 fn is_token(byte: u8) -> bool {
-    static TOKENS: [bool; 256] = tokens();
+    static TOKENS: [bool; 256] = letters_digits_and(*b"!#$%&'*+-.^_`|~");
     TOKENS.get(usize::from(byte)).copied().unwrap_or(false)
-}
-
-const fn tokens() -> [bool; 256] {
-    const MARKS: [u8; 15] = *b"!#$%&'*+-.^_`|~";
-    let mut tokens = [false; 256];
-    let mut rest = tokens.as_mut_slice();
-    let mut byte = 0u8;
-    while let Some((first, others)) = rest.split_first_mut() {
-        let mut marks = MARKS.as_slice();
-        *first = byte.is_ascii_alphanumeric();
-        while let Some((mark, more)) = marks.split_first() {
-            *first |= *mark == byte;
-            marks = more;
-        }
-        byte = byte.wrapping_add(1);
-        rest = others;
-    }
-    tokens
 }
 
 /// How many control characters there are, tabs left aside. Without a branch in it, so that many bytes are looked at at once.

@@ -17,6 +17,8 @@ pub mod cidr;
 pub mod server;
 pub mod shed;
 pub mod upload_rate;
+pub mod linger;
+pub mod interim;
 pub mod sniff;
 pub mod frames;
 pub mod proxy_protocol;

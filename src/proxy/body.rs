@@ -52,6 +52,8 @@ pub(crate) struct UpstreamBody {
     /// When the whole request must have ended.
     pub(crate) deadline: Option<Instant>,
     pub(crate) timer: Option<Pin<Box<Sleep>>>,
+    /// Told in the next turn.
+    pub(crate) error: Option<AnswerError>,
 }
 
 impl ClientBody {
@@ -101,7 +103,9 @@ impl UpstreamBody {
         self.timer = None;
     }
 
-    fn fail(&mut self, error: AnswerError) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+    /// The error itself is told a turn later: the library gives a connection up with all that it has not written yet, and a client
+    /// that has not even got the head does not know what happened.
+    fn fail(&mut self, error: AnswerError, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         self.lease = None;
         self.admission = None;
         if let Some(tee) = self.tee.take() {
@@ -110,7 +114,9 @@ impl UpstreamBody {
         if let Some(mut finish) = self.finish.take() {
             finish.broke_off("truncated");
         }
-        Poll::Ready(Some(Err(error)))
+        self.error = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -158,6 +164,9 @@ impl Body for ClientBody {
 
 impl UpstreamBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = match &mut self.lease {
             Some(lease) => lease.poll_frame(&mut self.incoming, cx),
             None => Pin::new(&mut self.incoming).poll_frame(cx),
@@ -181,7 +190,7 @@ impl UpstreamBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => self.fail(AnswerError::Truncated(error)),
+            Poll::Ready(Some(Err(error))) => self.fail(AnswerError::Truncated(error), cx),
             Poll::Ready(None) => {
                 self.end();
                 Poll::Ready(None)
@@ -195,7 +204,7 @@ impl UpstreamBody {
                     (None, None) => return Poll::Pending,
                 };
                 let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-                if timer.as_mut().poll(cx).is_ready() { self.fail(AnswerError::TooLate) } else { Poll::Pending }
+                if timer.as_mut().poll(cx).is_ready() { self.fail(AnswerError::TooLate, cx) } else { Poll::Pending }
             }
         }
     }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -27,12 +27,14 @@ use strangler_core::sniff::{Spoken, spoken};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep};
 
 use crate::proxy::body::ClientBody;
 pub(crate) use crate::proxy::connection::waiting::{Busy, Phase, Waiting};
 use crate::proxy::headers::Peer;
 use crate::proxy::listener::{Listener, Seat};
 use crate::proxy::open::{Opened, open};
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::serve::respond;
 use crate::proxy::strict::{Strict, Switch};
 use crate::proxy::transport::Transport;
@@ -44,6 +46,9 @@ pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
 /// How long an idle connection is kept once the process stops, so that its next answer can say `connection: close`.
 const LINGER: Duration = Duration::from_secs(3);
+
+/// How long a client that has closed its half may be sent nothing before it is taken to have gone: an upstream is to see that soon.
+const HALF_CLOSED_MAX: Duration = Duration::from_millis(50);
 
 struct Watched {
     waiting: Arc<Waiting>,
@@ -186,19 +191,17 @@ async fn drive(stream: Stream, ip: IpAddr, mut guard: Registered) {
     };
     let Opened { io, peer, protocol } = opened;
     let peer = Arc::new(peer);
-    let io = Corked::new(io);
+    let io = Corked::to_client(io);
     if protocol == ListenerProtocol::H2c {
         return Box::pin(h2::drive(io, Vec::new(), peer, guard)).await;
     }
     let io = Noted::new(io, &guard, protocol == ListenerProtocol::Auto);
     let mut connection = begin_h1(io, Arc::clone(&peer), &guard);
-    let outcome = tokio::select! {
-        biased;
-        outcome = connection.as_mut() => outcome,
-        () = linger(&mut guard.stop) => {
-            Pin::new(&mut *connection).graceful_shutdown();
-            connection.as_mut().await
-        }
+    let outcome = if let Some(outcome) = unless_stopped(Pin::new(&mut *connection), &mut guard.stop).await {
+        outcome
+    } else {
+        Pin::new(&mut *connection).graceful_shutdown();
+        connection.as_mut().await
     };
     if let Err(error) = outcome
         && (error.is_parse() || error.is_parse_too_large())
@@ -242,7 +245,7 @@ fn begin_h1(io: Noted, peer: Arc<Peer>, guard: &Registered) -> Box<Http1<impl An
         async move {
             // Held by the answer's body and, while the client is still sending, by the request's.
             let busy = Busy::alone(waiting, Arc::clone(&worker));
-            let mut response = respond(worker, peer, &busy, request).await;
+            let mut response = respond(worker, peer, &busy, request.map(RequestBody::of_http_1)).await;
             if let Some(switch) = switch {
                 switch.tell(response.status() == http::StatusCode::SWITCHING_PROTOCOLS);
             }
@@ -272,6 +275,29 @@ impl<S> AnswersRequests for S where
 {
 }
 
+/// What `running` comes to; `None`: it still runs some time after the process was told to stop.
+///
+/// The stop is listened to once, and asked again only when it has come: it wakes the task, as all else does that the connection
+/// waits for, and asking each time would cost a request more than its place in the routes.
+async fn unless_stopped<F: Future>(mut running: Pin<&mut F>, stop: &mut watch::Receiver<bool>) -> Option<F::Output> {
+    let told = stop.clone();
+    let mut is_told = *told.borrow();
+    let mut is_heard = false;
+    let mut lingered = pin!(linger(stop));
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(outcome) = running.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        is_told |= told.has_changed().unwrap_or(true);
+        if is_told || !is_heard {
+            is_heard = true;
+            return lingered.as_mut().poll(cx).map(|()| None);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 /// Waits until the process stops, and a little longer.
 async fn linger(stop: &mut watch::Receiver<bool>) {
     // The sender lives as long as the process; without it there is nobody left to stop us.
@@ -291,12 +317,25 @@ struct Noted {
     is_h2: bool,
     /// Looked at, not yet given.
     held: Vec<u8>,
+    /// The client has closed its half of the connection while it has an answer to get: until when it is not taken to have gone.
+    half_closed: Option<Pin<Box<Sleep>>>,
+    /// Whether it has been written to since.
+    has_written: bool,
 }
 
 impl Noted {
     fn new(io: Corked<Transport>, guard: &Registered, is_sniffing: bool) -> Noted {
         let (waiting, worker) = (Arc::clone(&guard.waiting), Arc::clone(&guard.worker));
-        Noted { io, waiting, worker, is_sniffing, is_h2: false, held: Vec::new() }
+        Noted {
+            io,
+            waiting,
+            worker,
+            is_sniffing,
+            is_h2: false,
+            held: Vec::new(),
+            half_closed: None,
+            has_written: false,
+        }
     }
 
     /// Reads until the first bytes tell. Rare is all but the first line of it: the whole beginning of a request at once.
@@ -327,6 +366,42 @@ impl Noted {
         }
     }
 
+    /// The client sends no more. Whether it has gone cannot be seen until something is written to it: one that has is reset then, one
+    /// that waits for its answer takes it.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if !(self.waiting.is(Phase::Busy) || self.waiting.is(Phase::Writing)) {
+                return Poll::Ready(Ok(()));
+            }
+            let timer = self.half_closed.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSED_MAX)));
+            ready!(timer.as_mut().poll(cx));
+            if self.has_written {
+                // Whoever had gone would have reset the connection by now. What is written from here on wakes us.
+                return match Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut [0; 1])) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                };
+            }
+            if !self.waiting.is(Phase::Writing) {
+                return Poll::Ready(Ok(()));
+            }
+            timer.as_mut().reset(Instant::now() + HALF_CLOSED_MAX);
+        }
+    }
+
+    /// Something was written, or could not be for now.
+    fn note_write<T>(&mut self, polled: &Poll<io::Result<T>>, cx: &Context<'_>) {
+        if let (Some(timer), Poll::Ready(Ok(_))) = (&mut self.half_closed, polled) {
+            if !self.has_written {
+                timer.as_mut().reset(Instant::now() + HALF_CLOSED_MAX);
+                self.has_written = true;
+            }
+            // It may have been the last of the answer: then the end is one at once.
+            cx.waker().wake_by_ref();
+        }
+        self.waiting.note_write(polled.is_pending(), &self.worker.proxy);
+    }
+
     fn give_held(&mut self, buf: &mut ReadBuf<'_>) {
         let step = self.held.len().min(buf.remaining());
         buf.put_slice(&self.held[..step]);
@@ -337,6 +412,9 @@ impl Noted {
 impl AsyncRead for Noted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
+        if self.half_closed.is_some() {
+            return self.poll_end(cx);
+        }
         let polled = if self.is_sniffing {
             self.poll_sniff(cx, buf)
         } else if self.held.is_empty() {
@@ -348,14 +426,17 @@ impl AsyncRead for Noted {
         if polled.is_ready() && buf.filled().len() > before && self.waiting.is(Phase::Idle) {
             self.waiting.note(Phase::Head, &self.worker.proxy);
         }
-        polled
+        match polled {
+            Poll::Ready(Ok(())) if buf.filled().len() == before && buf.remaining() > 0 => self.poll_end(cx),
+            polled => polled,
+        }
     }
 }
 
 impl AsyncWrite for Noted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.waiting.note_write(polled.is_pending(), &self.worker.proxy);
+        self.note_write(&polled, cx);
         polled
     }
 
@@ -365,7 +446,7 @@ impl AsyncWrite for Noted {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.waiting.note_write(polled.is_pending(), &self.worker.proxy);
+        self.note_write(&polled, cx);
         polled
     }
 
@@ -381,6 +462,9 @@ impl AsyncWrite for Noted {
         if self.is_h2 {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        // What the client still sends is no next request.
+        self.waiting.note(Phase::Closing, &self.worker.proxy);
+        Poll::Ready(Ok(()))
     }
 }

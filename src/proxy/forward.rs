@@ -15,6 +15,7 @@ use strangler_core::side::Side;
 
 use crate::proxy::Proxy;
 use crate::proxy::attached::RouteRuntime;
+use crate::proxy::kept::KeptFields;
 use crate::proxy::tunnel;
 use crate::upstream::body::OutBody;
 use crate::upstream::chance;
@@ -73,7 +74,7 @@ pub(crate) struct Forwarder<'a> {
 
 /// A request that may be sent once more.
 struct Again {
-    headers: HeaderMap,
+    fields: KeptFields,
     body: OutBody,
 }
 
@@ -96,7 +97,7 @@ impl Forwarder<'_> {
             if body.size_hint().exact().is_none() {
                 headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
-            let mut request = Request::new(body);
+            let mut request = Box::new(Request::new(body));
             *request.method_mut() = method.clone();
             *request.uri_mut() = Uri::from(target.clone());
             *request.headers_mut() = headers;
@@ -105,7 +106,8 @@ impl Forwarder<'_> {
         // Only a safe request can be sent once more after a byte of it has left, so only then a second one is kept; or where the
         // other end can say of one that has left that it did not look at it.
         let can_come_back = is_safe || self.runtime.upstream(side).has_shared();
-        let again = can_come_back.then(|| body.replay().map(|body| Again { headers: headers.clone(), body })).flatten();
+        let again =
+            can_come_back.then(|| body.replay().map(|body| Again { fields: KeptFields::of(&headers), body })).flatten();
         let mut request = Some(build(headers, body));
         let mut side_begun = begun;
         let mut fallback = None;
@@ -118,7 +120,7 @@ impl Forwarder<'_> {
             tries = tries.saturating_add(1);
             let Some(mut next) = request
                 .take()
-                .or_else(|| again.as_ref().and_then(|kept| Some(build(kept.headers.clone(), kept.body.replay()?))))
+                .or_else(|| again.as_ref().and_then(|kept| Some(build(kept.fields.to_map()?, kept.body.replay()?))))
             else {
                 // The core never asks for what cannot be sent; should it, the failure is the answer.
                 return Err(NoAnswer { side, failure: fallback.unwrap_or(Failure::Reset), fallback });
@@ -297,7 +299,7 @@ struct Attempt {
     failure: Failure,
     sent: Sent,
     was_pooled: bool,
-    request: Option<Request<OutBody>>,
+    request: Option<Box<Request<OutBody>>>,
 }
 
 /// `authority` is what the client asked for, where another try may have put something else in its place.

@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use crate::proxy::body::{AnswerError, ClientBody};
 use crate::proxy::connection::{self, Busy, Registered, Waiting};
 use crate::proxy::headers::Peer;
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::serve::respond;
 use crate::proxy::transport::Transport;
 use crate::proxy::{Worker, answer};
@@ -129,7 +130,7 @@ async fn answer_one(
     busy: Arc<Busy>,
     request: Request<Incoming>,
 ) -> Result<Response<StreamBody>, Infallible> {
-    let (mut parts, body) = request.into_parts();
+    let (mut parts, body) = request.map(RequestBody::of_http_2).into_parts();
     let is_call = grpc::is_call(&parts.headers);
     let response = match look_through(&parts, worker.proxy.settings.limits.fields) {
         Ok(()) => {

@@ -154,9 +154,10 @@ fn is_hop_by_hop(name: &str) -> bool {
 
 fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) -> HeaderValue {
     if !peer.is_trusted {
-        headers.insert(X_FORWARDED_FOR, peer.text.clone());
-        headers.insert(X_FORWARDED_HOST, authority.clone());
-        headers.insert(X_FORWARDED_PROTO, peer.scheme());
+        // A stranger's own have been taken out: there is nothing to replace.
+        headers.append(X_FORWARDED_FOR, peer.text.clone());
+        headers.append(X_FORWARDED_HOST, authority.clone());
+        headers.append(X_FORWARDED_PROTO, peer.scheme());
         return peer.text.clone();
     }
     let before =
@@ -193,7 +194,11 @@ fn set_trace(headers: &mut HeaderMap, is_trusted: bool) -> HeaderValue {
         headers.remove(TRACESTATE);
     }
     let value = chance::traceparent(known.map(|(trace, _)| trace), known.map_or(*b"01", |(_, flags)| flags));
-    headers.insert(TRACEPARENT, value.clone());
+    if is_trusted {
+        headers.insert(TRACEPARENT, value.clone());
+    } else {
+        headers.append(TRACEPARENT, value.clone());
+    }
     value
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use strangler_core::decide::{Decision, Reason, caller_key, decide};
 use strangler_core::door::{Admitted, Refusal, STAND_IN, admit};
 use strangler_core::facts::RequestFacts;
@@ -29,6 +29,7 @@ use crate::proxy::forward::{Forwarded, Forwarder, NoAnswer, Outgoing, target_of}
 use crate::proxy::headers::{self, Peer};
 use crate::proxy::lease::{self, Keeping};
 use crate::proxy::pins::Pinning;
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::tee::Tee;
 use crate::proxy::tunnel::{self, Asked};
 use crate::proxy::upload::{Pacer, ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
@@ -66,7 +67,7 @@ pub(crate) async fn respond(
     worker: Arc<Worker>,
     peer: Arc<Peer>,
     busy: &Arc<Busy>,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Response<ClientBody> {
     let begun = Instant::now();
     let mut finish = Finish::new(Arc::clone(&worker), begun);
@@ -318,7 +319,7 @@ const SMALL_BODY: u64 = 64 << 10;
 async fn take_body(
     worker: &Worker,
     parts: &Parts,
-    mut incoming: Incoming,
+    mut incoming: RequestBody,
     decided: &Decided,
     busy: &Arc<Busy>,
 ) -> Result<Uploading, BodyError> {
@@ -407,6 +408,7 @@ fn answered(
         idle: upstream.config.timeouts.idle,
         deadline: deadline.map(Into::into),
         timer: None,
+        error: None,
     });
     Response::from_parts(parts, body)
 }

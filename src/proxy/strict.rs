@@ -14,16 +14,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use strangler_core::door::{Refusal, stand_in};
 use strangler_core::framing::{Framing, HeadBounds, Refused};
+use strangler_core::linger;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// Bytes read at once while a head is not whole.
 const PIECE_BYTES: usize = 4 << 10;
-/// How long a client may still send after its request was refused in the middle: closed at once, its unread bytes would take the
-/// answer with them.
-const LINGER: Duration = Duration::from_secs(2);
-/// Bytes of that which are read, and dropped.
-const LINGER_BYTES_MAX: usize = 1 << 20;
+/// Bytes read at once of what is thrown away.
+const LINGER_PIECE_BYTES: usize = 16 << 10;
 /// How much earlier than its deadline a head is given up, so that the answer leaves before the connection is closed.
 const EARLY: Duration = Duration::from_millis(600);
 
@@ -84,7 +82,8 @@ struct Rare {
     timer: Option<Pin<Box<Sleep>>>,
     is_refused: bool,
     is_body_refused: bool,
-    lingered: usize,
+    lingers_since: Option<Instant>,
+    lingered: u64,
 }
 
 impl<S> Strict<S> {
@@ -230,26 +229,26 @@ impl<S: AsyncRead + Unpin> Strict<S> {
         }
     }
 
-    /// Reads and drops what a client sends after its request was refused in the middle, within bounds.
+    /// Reads and drops what a client sends after its request was answered in the middle, within bounds: closed at once, its unread
+    /// bytes would take the answer with them.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_amid = self.framing.is_amid() || self.rare.as_ref().is_some_and(|rare| !rare.kept.is_empty());
         if !is_amid {
             return Poll::Ready(Ok(()));
         }
         let rare = self.rare.get_or_insert_default();
-        if rare.lingered == 0 {
-            rare.timer = Some(Box::pin(tokio::time::sleep(LINGER)));
-            rare.lingered = 1;
-        }
-        let mut piece = [0u8; PIECE_BYTES];
-        while rare.lingered < LINGER_BYTES_MAX {
+        let begun = *rare.lingers_since.get_or_insert_with(Instant::now);
+        let mut piece = [0u8; LINGER_PIECE_BYTES];
+        while let Some(patience) = linger::patience(rare.lingered) {
             let mut read = ReadBuf::new(&mut piece);
             match Pin::new(&mut self.io).poll_read(cx, &mut read) {
-                Poll::Ready(Ok(())) if !read.filled().is_empty() => rare.lingered += read.filled().len(),
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => rare.lingered += read.filled().len() as u64,
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending => {
-                    let is_over = rare.timer.as_mut().is_none_or(|timer| timer.as_mut().poll(cx).is_ready());
-                    return if is_over { Poll::Ready(Ok(())) } else { Poll::Pending };
+                    let until = begun + patience;
+                    let timer = rare.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+                    timer.as_mut().reset(until);
+                    return timer.as_mut().poll(cx).map(Ok);
                 }
             }
         }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use strangler_core::upload_rate::Pace;
 use tokio::time::{Instant, Sleep};
 
 use crate::proxy::connection::Busy;
 use crate::proxy::headers::without_forbidden_trailers;
+use crate::proxy::request_body::RequestBody;
 use crate::upstream::body::{BodyError, OutBody, length};
 use crate::upstream::budget::Held;
 use crate::upstream::pool::UploadProgress;
@@ -89,7 +89,7 @@ impl Pacer {
 pub(crate) struct Upload {
     /// Read ahead, counted already.
     head: VecDeque<Bytes>,
-    incoming: Incoming,
+    incoming: RequestBody,
     left: u64,
     pace: Pacer,
     timer: Option<Pin<Box<Sleep>>>,
@@ -103,7 +103,7 @@ impl Upload {
     /// `head` has been counted already.
     pub(crate) fn stream(
         head: VecDeque<Bytes>,
-        incoming: Incoming,
+        incoming: RequestBody,
         bounds: UploadBounds,
         progress: Arc<UploadProgress>,
         fault: Arc<UploadFault>,
@@ -196,7 +196,7 @@ const PIECES_MAX: usize = 256;
 
 /// Reads up to `bytes_max` bytes, or to the first that `held` has no room for.
 pub(crate) async fn read_ahead(
-    incoming: &mut Incoming,
+    incoming: &mut RequestBody,
     bytes_max: u64,
     pace: &mut Pacer,
     held: &mut Held,

@@ -156,7 +156,7 @@ struct Bounds {
 
 /// A copy as it is sent.
 struct Outgoing {
-    request: Request<OutBody>,
+    request: Box<Request<OutBody>>,
     /// What the client sent as `Host`.
     host: Option<HeaderValue>,
 }
@@ -168,7 +168,7 @@ impl Outgoing {
         let headers = copy_headers(std::mem::take(&mut job.headers), traceparent);
         // As the client sent it; where that was replaced on the way to the other side, we have noted it.
         let host = headers.get(header::HOST).or_else(|| headers.get(X_FORWARDED_HOST)).cloned();
-        let mut request = Request::new(body);
+        let mut request = Box::new(Request::new(body));
         *request.method_mut() = job.method.clone();
         *request.uri_mut() = Uri::from(job.path_and_query.clone());
         *request.headers_mut() = headers;

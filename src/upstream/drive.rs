@@ -21,6 +21,7 @@ use tokio_rustls::client::TlsStream;
 use crate::upstream::ConnectionCount;
 use crate::upstream::body::OutBody;
 use crate::upstream::cork::Corked;
+use crate::upstream::last_word::LastWord;
 
 /// Times in a row that a connection is polled before others have their turn.
 const ROUNDS_MAX: u8 = 32;
@@ -51,11 +52,11 @@ pub(crate) struct Here {
 }
 
 /// What HTTP/1.1 is spoken over. Both are of one size: what is beneath lies behind a pointer.
-pub(crate) enum Speaking {
+pub(super) enum Speaking {
     /// In the clear.
-    Plain(Connection<TokioIo<Corked<TcpStream>>, OutBody>),
+    Plain(Connection<TokioIo<LastWord<Corked<TcpStream>>>, OutBody>),
     /// Over TLS.
-    Tls(Connection<TokioIo<Corked<TlsStream<TcpStream>>>, OutBody>),
+    Tls(Connection<TokioIo<LastWord<Corked<TlsStream<TcpStream>>>>, OutBody>),
 }
 
 impl Speaking {
@@ -76,7 +77,7 @@ impl Speaking {
 }
 
 impl Drive {
-    pub(crate) fn new(connection: Speaking, counted: Counted) -> Drive {
+    pub(super) fn new(connection: Speaking, counted: Counted) -> Drive {
         let wakes = Arc::<Wakes>::default();
         let waker = Waker::from(Arc::clone(&wakes));
         Drive::Here(Box::new(Here { connection, wakes, waker, counted }))

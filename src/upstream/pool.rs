@@ -30,6 +30,7 @@ use tokio::time::Sleep;
 use crate::upstream::body::OutBody;
 use crate::upstream::cork::Corked;
 use crate::upstream::drive::{Drive, Speaking};
+use crate::upstream::last_word::{LastWord, Turn};
 pub use crate::upstream::progress::UploadProgress;
 use crate::upstream::shared::{self, Stream};
 use crate::upstream::{ConnectionCount, UpstreamState, dial};
@@ -97,6 +98,7 @@ impl Hasher for KeyHasher {
 pub(crate) struct Conn {
     sender: SendRequest<OutBody>,
     drive: Drive,
+    turn: Turn,
     /// Bounds the wait for each answer's head. Kept with the connection: made once, and put off for each request without touching
     /// the runtime's wheel, where a timer of its own for each would be an allocation and two locks.
     timer: Pin<Box<Sleep>>,
@@ -189,11 +191,11 @@ enum Way {
         key: PoolKey,
         conn: Conn,
         upstream: Arc<UpstreamState>,
+        /// Of a streamed request.
+        progress: Option<Arc<UploadProgress>>,
     },
     /// Counted out when dropped; dropping the answer's body has reset the stream.
-    Shared {
-        _stream: Stream,
-    },
+    Shared { _stream: Stream },
 }
 
 impl std::fmt::Debug for Lease {
@@ -235,7 +237,11 @@ impl Lease {
 
     /// Gives the connection back to this core; its answer's body has ended.
     pub fn finish(self) {
-        let Lease { way: Way::Own { key, mut conn, upstream }, _busy } = self else { return };
+        let Lease { way: Way::Own { key, mut conn, upstream, progress }, _busy } = self else { return };
+        if progress.is_some_and(|progress| !progress.is_done()) {
+            // Answered before the request's end: the rest is not worth sending, and might wait for ever to be read.
+            return;
+        }
         conn.drive.rest();
         if !conn.sender.is_ready() {
             conn.drive.look();
@@ -262,7 +268,7 @@ pub struct TryError {
     /// Whether the connection came from the pool.
     pub was_pooled: bool,
     /// The request, whole, when nothing of it has left.
-    pub request: Option<Request<OutBody>>,
+    pub request: Option<Box<Request<OutBody>>>,
     /// For the log.
     pub cause: Option<io::Error>,
 }
@@ -282,7 +288,8 @@ pub struct TryLimits {
     pub progress: Option<Arc<UploadProgress>>,
 }
 
-/// Sends `request` to `endpoint` and waits for the answer's head.
+/// Sends `request` to `endpoint` and waits for the answer's head. The request is boxed: it is handed from one to the next until the
+/// connection takes it.
 ///
 /// # Errors
 /// How it failed, what may have left, and the request itself when nothing has.
@@ -290,7 +297,7 @@ pub async fn send(
     upstream: &Arc<UpstreamState>,
     endpoint: usize,
     lane: Lane,
-    request: Request<OutBody>,
+    request: Box<Request<OutBody>>,
     limits: &TryLimits,
 ) -> Result<Exchange, TryError> {
     let key = PoolKey { upstream: upstream.id, endpoint, lane };
@@ -328,24 +335,31 @@ pub async fn send(
     if limits.progress.is_some() || limits.needs_own {
         conn.drive.detach();
     }
-    let mut answer = std::pin::pin!(conn.sender.try_send_request(request));
+    conn.turn.begin();
+    let mut answer = std::pin::pin!(conn.sender.try_send_request(*request));
     let drive = &mut conn.drive;
     let answer = std::future::poll_fn(|cx| drive.poll_with(cx, |cx| answer.as_mut().poll(cx)));
     match wait_for_head(answer, conn.timer.as_mut(), begun, &upstream.config.timeouts, limits).await {
         Some(Ok(response)) => {
             conn.is_old = response.version() < http::Version::HTTP_11;
-            let way = Way::Own { key, conn, upstream: Arc::clone(upstream) };
+            let way = Way::Own { key, conn, upstream: Arc::clone(upstream), progress: limits.progress.clone() };
             Ok(Exchange { response, lease: Lease { way, _busy: busy } })
         }
         Some(Err(mut error)) => {
-            let request = error.take_message();
+            let request = error.take_message().map(Box::new);
             let sent = if request.is_some() { Sent::Nothing } else { Sent::Maybe };
             let error = error.into_error();
-            let failure = if error.is_parse() { Failure::Garbage } else { Failure::Reset };
+            let failure = if error.is_parse() || is_endless(&error) { Failure::Garbage } else { Failure::Reset };
             Err(TryError { failure, sent, was_pooled, request, cause: Some(io::Error::other(error)) })
         }
         None => Err(TryError { failure: Failure::Timeout, sent: Sent::Maybe, was_pooled, request: None, cause: None }),
     }
+}
+
+/// Whether what came before the answer was too much of it.
+fn is_endless(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
 }
 
 /// `None`: not in time.
@@ -497,26 +511,29 @@ async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant
     };
     let stream = dial::tcp(state, at).await.map_err(not_connected)?;
     let counted = (ConnectionCount::new(upstream), permit);
+    let turn = Turn::default();
     let (sender, drive) = if state.endpoint.scheme.is_tls() {
         let stream = dial::tls(upstream, state, stream, false).await.map_err(not_connected)?;
-        let (sender, connection) = speak(stream).await.map_err(not_connected)?;
+        let (sender, connection) = speak(stream, &turn).await.map_err(not_connected)?;
         (sender, Drive::new(Speaking::Tls(connection), counted))
     } else {
-        let (sender, connection) = speak(stream).await.map_err(not_connected)?;
+        let (sender, connection) = speak(stream, &turn).await.map_err(not_connected)?;
         (sender, Drive::new(Speaking::Plain(connection), counted))
     };
     let timer = Box::pin(tokio::time::sleep(IDLE_MAX));
-    Ok((Conn { sender, drive, timer, is_old: false }, false))
+    Ok((Conn { sender, drive, turn, timer, is_old: false }, false))
 }
 
+type Spoken<S> = Connection<TokioIo<LastWord<Corked<S>>>, OutBody>;
+
 /// Speaks HTTP/1.1 over a stream.
-async fn speak<S>(stream: S) -> io::Result<(SendRequest<OutBody>, Connection<TokioIo<Corked<S>>, OutBody>)>
+async fn speak<S>(stream: S, turn: &Turn) -> io::Result<(SendRequest<OutBody>, Spoken<S>)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(Corked::new(stream)))
+        .handshake(TokioIo::new(LastWord::new(Corked::to_upstream(stream), turn.clone())))
         .await
         .map_err(io::Error::other)
 }

