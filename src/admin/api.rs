@@ -386,7 +386,7 @@ impl From<StoredCause> for ShownCause {
 }
 
 #[derive(Serialize)]
-struct Divergences {
+struct DivergenceList {
     /// The most frequent first.
     causes: Vec<ShownCause>,
     /// The newest first.
@@ -411,7 +411,7 @@ pub(super) async fn divergences(
     // Asked last, so that none is missing of what is listed.
     let causes = store.causes(listing).await?.into_iter().map(ShownCause::from).collect();
     let divergences = found.into_iter().map(ShownDivergence::from).collect();
-    Ok(Json(Divergences { causes, divergences, dropped: store.divergences_dropped() }).into_response())
+    Ok(Json(DivergenceList { causes, divergences, dropped: store.divergences_dropped() }).into_response())
 }
 
 #[derive(Serialize)]

@@ -184,7 +184,7 @@ fn compare_answers(
     }
     headers::compare(&legacy.headers, &extracted.headers, &policy.headers, found);
     grpc::compare_trailers(legacy, extracted, found);
-    body::compare((legacy, bodies.legacy), (extracted, bodies.extracted), &policy.json, found)
+    body::compare((legacy, bodies.legacy), (extracted, bodies.extracted), policy.json, found)
 }
 
 /// At least one side gave no answer.

@@ -23,7 +23,7 @@ pub(crate) struct BodyTee {
     first_byte: Duration,
     status: StatusCode,
     headers: HeaderMap,
-    trailers: HeaderMap,
+    trailers: Option<Box<HeaderMap>>,
     pieces: Vec<Bytes>,
     kept: u64,
     seen: u64,
@@ -50,7 +50,7 @@ impl Tee {
             status,
             // Nothing is compared: only that the answer has ended is worth telling.
             headers: if self.kept_max == 0 { HeaderMap::new() } else { headers.clone() },
-            trailers: HeaderMap::new(),
+            trailers: None,
             pieces: Vec::new(),
             kept: 0,
             seen: 0,
@@ -86,7 +86,7 @@ impl BodyTee {
     /// The trailers came.
     pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
         if self.tee.kept_max > 0 {
-            self.trailers.clone_from(trailers);
+            self.trailers = Some(Box::new(trailers.clone()));
         }
     }
 

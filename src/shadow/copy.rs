@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+use http::{HeaderName, HeaderValue, Request, Uri, header};
 use strangler_core::observation::{Answer, Failure, Observation, Outcome};
 use strangler_core::route::HostPolicy;
 use strangler_core::shadow::{copy_headers, trace_id};
@@ -236,7 +236,7 @@ async fn read(exchange: Exchange, bounds: Bounds, held: &mut Held) -> Result<Ans
     let Exchange { response, mut lease } = exchange;
     let (parts, mut body) = response.into_parts();
     let mut pieces: Vec<Bytes> = Vec::new();
-    let mut trailers = HeaderMap::new();
+    let mut trailers = None;
     let (mut kept, mut seen) = (0u64, 0u64);
     let mut is_full = false;
     let is_cut = loop {
@@ -244,7 +244,7 @@ async fn read(exchange: Exchange, bounds: Bounds, held: &mut Held) -> Result<Ans
             None => break false,
             Some(Err(_)) => return Err(Failure::Truncated),
             Some(Ok(frame)) => frame.into_data().unwrap_or_else(|frame| {
-                trailers = frame.into_trailers().unwrap_or_default();
+                trailers = frame.into_trailers().ok().map(Box::new);
                 Bytes::new()
             }),
         };

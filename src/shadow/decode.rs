@@ -138,7 +138,7 @@ mod tests {
         Answer {
             status: StatusCode::OK,
             headers,
-            trailers: HeaderMap::new(),
+            trailers: None,
             body: Bytes::from(body),
             body_bytes,
             is_truncated: false,

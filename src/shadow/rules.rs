@@ -106,11 +106,11 @@ mod tests {
     use strangler_core::route::{CompareRule, PointerPattern, RuleAction};
 
     fn policy(untils: &[Option<&str>]) -> Arc<ComparePolicy> {
-        let rule = |until: &Option<&str>| CompareRule {
+        let rule = |until: Option<&str>| CompareRule {
             until: until.map(|day| day.parse().expect("a day")),
             ..CompareRule::new(PointerPattern { segments: Vec::new() }, RuleAction::Ignore)
         };
-        Arc::new(ComparePolicy { rules: untils.iter().map(rule).collect(), ..ComparePolicy::default() })
+        Arc::new(ComparePolicy { rules: untils.iter().copied().map(rule).collect(), ..ComparePolicy::default() })
     }
 
     fn hit(rules: &[usize]) -> Comparison {

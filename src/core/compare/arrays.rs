@@ -28,7 +28,7 @@ where
         legacy: &'a Json<'_>,
         extracted: &'a Json<'_>,
     ) {
-        let (pairing, rule) = self.found.rules.pairing(&self.path, &self.json);
+        let (pairing, rule) = self.found.rules.pairing(&self.path, self.json);
         if let Some(rule) = rule {
             self.found.used(rule);
         }
@@ -106,13 +106,13 @@ where
                 self.is_undecided = true;
                 return;
             }
-            None => match self.fits(left, right, &lefts, &rights) {
-                Some(fits) => perfect(&fits, right.len()),
-                None => {
+            None => {
+                let Some(fits) = self.fits(left, right, &lefts, &rights) else {
                     self.is_undecided = true;
                     return;
-                }
-            },
+                };
+                perfect(&fits, right.len())
+            }
         };
         let Some(pairs) = pairs else {
             let unmatched = unmatched(left, right, &lefts, &rights);
@@ -199,13 +199,11 @@ where
     ) {
         let (Some(lefts), Some(rights)) = (by_key(name, left), by_key(name, right)) else {
             // An element without the key cannot be paired: that is no array of the kind that the rule speaks of.
-            return match left.len() == right.len() {
-                true => self.in_order(left, right, legacy, extracted),
-                false => {
-                    let unmatched = self.unmatched(left, right);
-                    self.push_arrays(Kind::ArrayLength, legacy, extracted, unmatched);
-                }
-            };
+            if left.len() == right.len() {
+                return self.in_order(left, right, legacy, extracted);
+            }
+            let unmatched = self.unmatched(left, right);
+            return self.push_arrays(Kind::ArrayLength, legacy, extracted, unmatched);
         };
         let none = Vec::new();
         let keys: std::collections::BTreeSet<&Key> = lefts.keys().chain(rights.keys()).collect();
@@ -260,9 +258,10 @@ fn by_key<'a>(name: &str, items: &'a [Json<'_>]) -> Option<Keyed<'a>> {
             Json::Bool(false) => "false",
             Json::Null | Json::Array(_) | Json::Object(_) => return None,
         };
-        let spelled = match value {
-            Json::Number(number) => number.canonical().to_string(),
-            other => text_of(other)?.into_owned(),
+        let spelled = if let Json::Number(number) = value {
+            number.canonical().to_string()
+        } else {
+            text_of(value)?.into_owned()
         };
         out.entry((value.type_name(), spelled)).or_default().push((written, item));
     }

@@ -89,7 +89,7 @@ type Side<'a> = (&'a Answer, BodyView<'a>);
 pub(crate) fn compare(
     legacy: Side<'_>,
     extracted: Side<'_>,
-    json: &JsonPolicy,
+    json: JsonPolicy,
     found: &mut Differences<'_>,
 ) -> Option<NotComparable> {
     if is_same_wire(legacy.0, extracted.0) {
@@ -162,7 +162,7 @@ fn differs_in_what_is_known(left: (Side<'_>, &[u8]), right: (Side<'_>, &[u8])) -
 fn compare_whole(
     legacy: (&Answer, &[u8]),
     extracted: (&Answer, &[u8]),
-    json: &JsonPolicy,
+    json: JsonPolicy,
     found: &mut Differences<'_>,
 ) -> Option<NotComparable> {
     let ((legacy, left), (extracted, right)) = (legacy, extracted);
@@ -212,7 +212,7 @@ fn compare_whole(
 
 fn compare_documents(
     documents: (Result<Json<'_>, JsonError>, Result<Json<'_>, JsonError>),
-    json: &JsonPolicy,
+    json: JsonPolicy,
     found: &mut Differences<'_>,
     mut push: impl FnMut(Kind, &mut Differences<'_>) -> Option<NotComparable>,
 ) -> Option<NotComparable> {
@@ -238,7 +238,7 @@ fn compare_events(left: &[u8], right: &[u8], is_whole: bool, found: &mut Differe
     let (left, right) = (text_of(left), text_of(right));
     let (left, right) = (events::read(&left, is_whole), events::read(&right, is_whole));
     let most = if is_whole { events::EVENTS_MAX } else { left.count().min(right.count()) };
-    let unknown = compare_json(&left.document(most), &right.document(most), &JsonPolicy::default(), found);
+    let unknown = compare_json(&left.document(most), &right.document(most), JsonPolicy::default(), found);
     if is_whole && left.rest != right.rest {
         let shown = |rest: &str| Some(shown_bytes(rest.len() as u64, rest.as_bytes()));
         found.push_body(&[], Kind::ArrayContent, None, || (shown(left.rest), shown(right.rest), None));

@@ -31,7 +31,7 @@ pub(crate) fn compare_trailers(legacy: &Answer, extracted: &Answer, found: &mut 
 
 fn status(answer: &Answer) -> Option<Vec<u8>> {
     let of = |fields: &HeaderMap| fields.get(STATUS).map(|value| value.as_bytes().trim_ascii().to_vec());
-    of(&answer.trailers).or_else(|| of(&answer.headers))
+    answer.trailers.as_deref().and_then(of).or_else(|| of(&answer.headers))
 }
 
 /// PERMISSION_DENIED or UNAUTHENTICATED.

@@ -20,10 +20,10 @@ const TRIAL_WORK: u64 = 8;
 pub(crate) fn compare_json(
     legacy: &Json<'_>,
     extracted: &Json<'_>,
-    json: &JsonPolicy,
+    json: JsonPolicy,
     found: &mut Differences<'_>,
 ) -> Option<NotComparable> {
-    let mut walk = Walk::new(*json, true, found);
+    let mut walk = Walk::new(json, true, found);
     walk.values(legacy, extracted);
     walk.gave_up()
 }
@@ -75,13 +75,13 @@ where
             (Json::Array(_) | Json::Object(_), _) | (_, Json::Array(_) | Json::Object(_)) => {
                 self.push(Kind::Type, None, Some(legacy), Some(extracted));
             }
-            (left, right) if is_same(left, right, &self.json) => {}
+            (left, right) if is_same(left, right, self.json) => {}
             (left, right) => self.differing(left, right),
         }
     }
 
     fn differing(&mut self, legacy: &Json<'_>, extracted: &Json<'_>) {
-        let kind = kind_of(legacy, extracted, &self.json);
+        let kind = kind_of(legacy, extracted, self.json);
         let Some((index, rule)) = self.found.rules.value(&self.path) else {
             return self.push(kind, None, Some(legacy), Some(extracted));
         };

@@ -187,7 +187,7 @@ impl<'r> Rules<'r> {
     }
 
     /// How the array at `path` is paired, and the rule that says so. A key is more than an order, so it comes first.
-    pub(crate) fn pairing(&self, path: &[StepRef<'_>], json: &JsonPolicy) -> (Pairing<'r>, Option<usize>) {
+    pub(crate) fn pairing(&self, path: &[StepRef<'_>], json: JsonPolicy) -> (Pairing<'r>, Option<usize>) {
         if let Some((index, _, key)) = self.keys.iter().find(|(_, pattern, _)| matches(pattern, path)) {
             return (Pairing::Key(key), Some(*index));
         }

@@ -101,7 +101,7 @@ where
             },
             Json::Array(items) => {
                 out.push(b'[');
-                let (pairing, _) = self.found.rules.pairing(&self.path, &self.json);
+                let (pairing, _) = self.found.rules.pairing(&self.path, self.json);
                 self.spell_items(items, pairing, out)?;
                 out.push(b']');
             }
@@ -138,7 +138,9 @@ where
         }
         let mut hashes = items.iter().map(|item| self.hash_of_element(item)).collect::<Option<Vec<u128>>>()?;
         hashes.sort_unstable();
-        hashes.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
+        for hash in hashes {
+            out.extend_from_slice(&hash.to_le_bytes());
+        }
         Some(())
     }
 

@@ -25,7 +25,7 @@ fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
     Answer {
         status: StatusCode::from_u16(status).expect("a status"),
         headers: map,
-        trailers: HeaderMap::new(),
+        trailers: None,
         body: Bytes::copy_from_slice(body.as_bytes()),
         body_bytes: body.len() as u64,
         is_truncated: false,
@@ -58,7 +58,9 @@ fn node(value: &serde_json::Value) -> Node {
             };
             tree::Kind::Map(members.iter().map(entry).collect())
         }
-        scalar => tree::plain(&scalar.to_string()),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {
+            tree::plain(&value.to_string())
+        }
     };
     Node { kind, span: tree::Span::default() }
 }

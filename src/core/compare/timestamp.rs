@@ -3,6 +3,9 @@
 use crate::day::Day;
 use crate::json::number::Number;
 
+/// In nanoseconds.
+const SECOND: i128 = 1_000_000_000;
+
 /// Nanoseconds since 1970-01-01T00:00:00Z, of a text; `None`: it names no moment.
 ///
 /// A moment without a zone is taken for UTC, and a day for its beginning.
@@ -27,7 +30,6 @@ pub(crate) fn of_number(number: &Number<'_>) -> Option<i128> {
         Ok(_) => return None,
         Err(_) => digits / 10i128.checked_pow(u32::try_from(-shift).ok()?)?,
     };
-    const SECOND: i128 = 1_000_000_000;
     Some(match nanoseconds.abs() {
         size if size < 100_000_000_000 * SECOND => nanoseconds,
         size if size < 100_000_000_000_000 * SECOND => nanoseconds / 1_000,
@@ -80,7 +82,7 @@ fn time_of_day(text: &str) -> Option<i128> {
     if fraction.len() > 18 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let nanoseconds: i128 = format!("{:0<9}", fraction).get(..9)?.parse().ok()?;
+    let nanoseconds: i128 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
     Some(((hours * 60 + minutes) * 60 + seconds) * 1_000_000_000 + nanoseconds)
 }
 

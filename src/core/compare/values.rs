@@ -9,7 +9,7 @@ use crate::json::number::Number;
 use crate::route::{Amount, JsonPolicy, Numeric, ValueRule};
 
 /// Whether two single values are the same without any rule. Containers are never single values.
-pub(crate) fn is_same(legacy: &Json<'_>, extracted: &Json<'_>, policy: &JsonPolicy) -> bool {
+pub(crate) fn is_same(legacy: &Json<'_>, extracted: &Json<'_>, policy: JsonPolicy) -> bool {
     match (legacy, extracted) {
         (Json::Null, Json::Null) => true,
         (Json::Bool(left), Json::Bool(right)) => left == right,
@@ -25,7 +25,7 @@ pub(crate) fn is_same(legacy: &Json<'_>, extracted: &Json<'_>, policy: &JsonPoli
 }
 
 /// How two single values differ that are not the same.
-pub(crate) fn kind_of(legacy: &Json<'_>, extracted: &Json<'_>, policy: &JsonPolicy) -> Kind {
+pub(crate) fn kind_of(legacy: &Json<'_>, extracted: &Json<'_>, policy: JsonPolicy) -> Kind {
     match (legacy, extracted) {
         (Json::Number(left), Json::Number(right))
             if policy.numeric == Numeric::Typed && left.is_float() != right.is_float() =>

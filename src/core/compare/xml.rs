@@ -36,9 +36,11 @@ pub(crate) fn read(text: &str) -> Result<Element, XmlError> {
     }
     let nodes_limit = u32::try_from(NODES_MAX).unwrap_or(u32::MAX);
     let options = ParsingOptions { nodes_limit, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(text, options).map_err(|error| match error {
-        roxmltree::Error::NodesLimitReached | roxmltree::Error::DtdDetected => XmlError::BeyondLimits,
-        _ => XmlError::Syntax,
+    let document = Document::parse_with_options(text, options).map_err(|error| {
+        use roxmltree::Error::{AttributesLimitReached, DtdDetected, NamespacesLimitReached, NodesLimitReached};
+        let is_limit =
+            matches!(error, NodesLimitReached | AttributesLimitReached | NamespacesLimitReached | DtdDetected);
+        if is_limit { XmlError::BeyondLimits } else { XmlError::Syntax }
     })?;
     let root = element(document.root_element(), 0)?;
     Ok(Element { children: vec![Node::Element(Element { is_only: true, ..root })], ..Element::default() })

@@ -117,8 +117,8 @@ mod tests {
     #[test]
     fn false_discoveries_are_bounded_by_rank() {
         let found = |chances: &[f64]| most_by_false_discovery(&mut chances.to_vec(), 0.05);
-        assert_eq!(found(&[0.9, 0.01, 0.02, 0.04]), 0.02);
-        assert_eq!(found(&[0.02, 0.03, 0.035, 0.04]), 0.04);
+        assert!((found(&[0.9, 0.01, 0.02, 0.04]) - 0.02).abs() < 1e-12);
+        assert!((found(&[0.02, 0.03, 0.035, 0.04]) - 0.04).abs() < 1e-12);
         assert!(found(&[0.2, 0.9]) < 0.0 && found(&[]) < 0.0);
     }
 

@@ -47,13 +47,10 @@ impl RawCompare {
         let none = RawCompare::default();
         let defaults = defaults.unwrap_or(&none);
         let built_in = ComparePolicy::default();
-        /// What the route says, else what the defaults say, else what is built in.
-        fn pick<T: Clone>(own: Option<&T>, default: Option<&T>, built_in: T) -> T {
-            own.or(default).cloned().unwrap_or(built_in)
-        }
+        // What the route says, else what the defaults say, else what is built in.
         macro_rules! pick {
             ($field:ident, $built_in:expr) => {
-                pick(self.$field.as_ref(), defaults.$field.as_ref(), $built_in)
+                self.$field.as_ref().or(defaults.$field.as_ref()).cloned().unwrap_or($built_in)
             };
         }
         ComparePolicy {
@@ -154,7 +151,9 @@ fn headers<'a>(reader: &mut Reader<'a>, node: &'a Node, raw: &mut RawCompare) ->
     raw.headers = listed.map(|listed| listed.value);
     let volatile = reader.key(&fields, "volatile", |reader, node| match &node.kind {
         Kind::Seq(_) => names(reader, node),
-        _ => reader.one_of(node, &[("default", ())], &[]).map(|()| HeaderPolicy::default().volatile),
+        Kind::Null | Kind::Bool { .. } | Kind::Number(_) | Kind::String(_) | Kind::Map(_) => {
+            reader.one_of(node, &[("default", ())], &[]).map(|()| HeaderPolicy::default().volatile)
+        }
     });
     raw.volatile = volatile.map(|volatile| volatile.value);
     let presence = reader.key(&fields, "presence", |reader, node| {

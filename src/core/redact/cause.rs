@@ -137,8 +137,8 @@ mod tests {
         Cause::of("cart", Some(&Difference { path, kind, legacy, extracted, rule: None, unmatched: None }))
     }
 
-    fn text(text: &str) -> Option<Shown> {
-        Some(Shown::String(text.to_owned()))
+    fn text(text: &str) -> Shown {
+        Shown::String(text.to_owned())
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(cause(keyed("3"), Kind::Missing, None, None), cause(keyed("4"), Kind::Missing, None, None));
         let node =
             |index| vec![Step::Node { name: "div".into(), index }, Step::Node { name: "@class".into(), index: None }];
-        assert_eq!(cause(node(Some(3)), Kind::Value, text("a"), text("b")).place, "/div/@class");
+        assert_eq!(cause(node(Some(3)), Kind::Value, Some(text("a")), Some(text("b"))).place, "/div/@class");
     }
 
     #[test]
@@ -175,13 +175,17 @@ mod tests {
             ("0123456789abcdef", "fedcba9876543210", Some(r#"{path: "/a", matches: "^[0-9A-Fa-f]{16}$"}"#)),
             ("Ada", "Bob", None),
         ] {
-            assert_eq!(suggested(Kind::Value, text(left), text(right)).as_deref(), expect, "{left} {right}");
+            assert_eq!(
+                suggested(Kind::Value, Some(text(left)), Some(text(right))).as_deref(),
+                expect,
+                "{left} {right}"
+            );
         }
         assert_eq!(suggested(Kind::ArrayOrder, None, None).as_deref(), Some(r#"{path: "/a", array_order: ignore}"#));
         let number = |text: &str| Some(Shown::Number(text.to_owned()));
         assert_eq!(suggested(Kind::Value, number("97.81"), number("97.82")), None);
         for kind in [Kind::Missing, Kind::Extra, Kind::Type, Kind::ArrayLength, Kind::Format] {
-            assert_eq!(suggested(kind, text(uuid), text(uuid)), None, "{kind}");
+            assert_eq!(suggested(kind, Some(text(uuid)), Some(text(uuid))), None, "{kind}");
         }
     }
 }

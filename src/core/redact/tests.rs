@@ -22,7 +22,7 @@ fn seen(headers: &[(&str, &str)], body: &str) -> Observation {
     let answer = Answer {
         status: StatusCode::OK,
         headers: map,
-        trailers: HeaderMap::new(),
+        trailers: None,
         body: Bytes::copy_from_slice(body.as_bytes()),
         body_bytes: body.len() as u64,
         is_truncated: false,

@@ -45,10 +45,12 @@ fn compared(legacy: &str, extracted: &str, policy: &ComparePolicy) -> Comparison
 }
 
 const fn mirrored(kind: Kind) -> Kind {
-    match kind {
-        Kind::Missing => Kind::Extra,
-        Kind::Extra => Kind::Missing,
-        other => other,
+    if matches!(kind, Kind::Missing) {
+        Kind::Extra
+    } else if matches!(kind, Kind::Extra) {
+        Kind::Missing
+    } else {
+        kind
     }
 }
 
