@@ -122,6 +122,11 @@ impl Framing {
         Refused { refusal, whole, is_in_body }
     }
 
+    /// Whether all that was fed is whole requests: the next byte begins a new one.
+    pub fn is_between_requests(&self) -> bool {
+        self.place == Place::Head && self.head.searched == 0
+    }
+
     /// Whether what comes next waits for the answer to a request for another protocol.
     pub fn is_switching(&self) -> bool {
         self.place == Place::Switching

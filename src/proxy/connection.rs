@@ -9,9 +9,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -36,7 +36,7 @@ use crate::proxy::listener::{Listener, Seat};
 use crate::proxy::open::{Opened, open};
 use crate::proxy::request_body::RequestBody;
 use crate::proxy::serve::respond;
-use crate::proxy::strict::{Strict, Switch};
+use crate::proxy::strict::Strict;
 use crate::proxy::transport::Transport;
 use crate::proxy::{Worker, h2};
 use crate::upstream::cork::Corked;
@@ -46,6 +46,9 @@ pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
 /// How long an idle connection is kept once the process stops, so that its next answer can say `connection: close`.
 const LINGER: Duration = Duration::from_secs(3);
+
+/// Bytes read at once while nothing is served.
+const FIRST_BYTES: usize = 4 << 10;
 
 /// How long a client that has closed its half may be sent nothing before it is taken to have gone: an upstream is to see that soon.
 const HALF_CLOSED_MAX: Duration = Duration::from_millis(50);
@@ -83,6 +86,9 @@ pub(crate) fn sweep(worker: &Worker) {
                     }
                     true
                 });
+            }
+            if watched.h2.is_none() {
+                watched.waiting.tire(now);
             }
             let Some(phase) = watched.waiting.overdue(limits, now) else { continue };
             match (phase, &watched.h2) {
@@ -196,24 +202,54 @@ async fn drive(stream: Stream, ip: IpAddr, mut guard: Registered) {
         return Box::pin(h2::drive(io, Vec::new(), peer, guard)).await;
     }
     let io = Noted::new(io, &guard, protocol == ListenerProtocol::Auto);
-    let mut connection = begin_h1(io, Arc::clone(&peer), &guard);
-    let outcome = if let Some(outcome) = unless_stopped(Pin::new(&mut *connection), &mut guard.stop).await {
-        outcome
-    } else {
-        Pin::new(&mut *connection).graceful_shutdown();
-        connection.as_mut().await
-    };
-    if let Err(error) = outcome
-        && (error.is_parse() || error.is_parse_too_large())
-    {
-        let reason = if error.is_parse_too_large() { "head_too_large" } else { "bad_request" };
-        guard.worker.proxy.metrics.count_rejected(reason);
-        tracing::debug!(%error, reason, "a request was refused by the parser");
-    }
-    let Some(parts) = connection.into_parts() else { return };
-    let Noted { io, held, is_h2, .. } = parts.io.into_inner().into_inner();
-    if is_h2 {
+    if let Some((io, held)) = drive_h1(io, &peer, &mut guard).await {
         Box::pin(h2::drive(io, held, peer, guard)).await;
+    }
+}
+
+/// Serves HTTP/1 to the connection's end; gives it back with what was read of it when it turns out to speak HTTP/2.
+///
+/// Between requests that are far apart nothing is kept but the socket: what serves them is four fifths of a connection's memory.
+async fn drive_h1(io: Noted, peer: &Arc<Peer>, guard: &mut Registered) -> Option<(Corked<Transport>, Vec<u8>)> {
+    let limits = guard.worker.proxy.settings.limits;
+    let mut io = Strict::new(io, limits.head, limits.header_deadline, Arc::default());
+    loop {
+        let first = pin!(std::future::poll_fn(|cx| {
+            if io.is_amid() { Poll::Ready(Ok(())) } else { io.inner_mut().poll_first(cx) }
+        }));
+        match unless_stopped(first, &mut guard.stop, || false).await {
+            Running::Ended(Ok(())) => {}
+            Running::Ended(Err(_)) | Running::Stopped | Running::Tired => return io.into_inner().into_h2(),
+        }
+        std::future::poll_fn(|cx| {
+            guard.waiting.wake_up(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
+        let (switch, waiting) = (Arc::clone(io.switch()), Arc::clone(&guard.waiting));
+        let mut connection = begin_h1(io, Arc::clone(peer), guard);
+        let may_rest = || waiting.may_rest() && switch.is_between_requests();
+        let outcome = match unless_stopped(Pin::new(&mut *connection), &mut guard.stop, may_rest).await {
+            Running::Ended(outcome) => outcome,
+            Running::Tired => {
+                let parts = connection.into_parts()?;
+                io = parts.io.into_inner();
+                io.give_back(&parts.read_buf);
+                continue;
+            }
+            Running::Stopped => {
+                Pin::new(&mut *connection).graceful_shutdown();
+                connection.as_mut().await
+            }
+        };
+        if let Err(error) = outcome
+            && (error.is_parse() || error.is_parse_too_large())
+        {
+            let reason = if error.is_parse_too_large() { "head_too_large" } else { "bad_request" };
+            guard.worker.proxy.metrics.count_rejected(reason);
+            tracing::debug!(%error, reason, "a request was refused by the parser");
+        }
+        return None;
     }
 }
 
@@ -228,18 +264,16 @@ async fn open_unless_stopped(stream: Stream, ip: IpAddr, guard: &mut Registered)
 /// HTTP/1 on a client's connection.
 type Http1<S> = http1::UpgradeableConnection<TokioIo<Strict<Noted>>, S>;
 
-/// HTTP/1 over `io`, until its first bytes say otherwise.
-fn begin_h1(io: Noted, peer: Arc<Peer>, guard: &Registered) -> Box<Http1<impl AnswersRequests + use<>>> {
+/// Requests over `io`.
+fn begin_h1(io: Strict<Noted>, peer: Arc<Peer>, guard: &Registered) -> Box<Http1<impl AnswersRequests + use<>>> {
     let limits = guard.worker.proxy.settings.limits;
     let (worker, waiting, stop) = (Arc::clone(&guard.worker), Arc::clone(&guard.waiting), guard.stop.clone());
-    let switch = Arc::<Switch>::default();
-    let io = Strict::new(io, limits.head, limits.header_deadline, Arc::clone(&switch));
-    let requests = AtomicU32::new(0);
+    let switch = Arc::clone(io.switch());
     let service = service_fn(move |request: Request<Incoming>| {
         waiting.note(Phase::Busy, &worker.proxy);
         let (worker, peer, waiting) = (Arc::clone(&worker), Arc::clone(&peer), Arc::clone(&waiting));
         let most = worker.proxy.settings.limits.requests_per_connection;
-        let is_last = most > 0 && requests.fetch_add(1, Ordering::Relaxed) + 1 >= most;
+        let is_last = most > 0 && waiting.count_request() + 1 >= most;
         let is_last = is_last || *stop.borrow();
         let switch = switch.is_asked_by(&request).then(|| Arc::clone(&switch));
         async move {
@@ -275,23 +309,39 @@ impl<S> AnswersRequests for S where
 {
 }
 
-/// What `running` comes to; `None`: it still runs some time after the process was told to stop.
+/// What became of something that was waited for.
+enum Running<T> {
+    Ended(T),
+    /// It still runs some time after the process was told to stop.
+    Stopped,
+    /// It still runs, and nobody needs it at present.
+    Tired,
+}
+
+/// Waits for `running`, and for what may come before its end.
 ///
 /// The stop is listened to once, and asked again only when it has come: it wakes the task, as all else does that the connection
 /// waits for, and asking each time would cost a request more than its place in the routes.
-async fn unless_stopped<F: Future>(mut running: Pin<&mut F>, stop: &mut watch::Receiver<bool>) -> Option<F::Output> {
+async fn unless_stopped<F: Future>(
+    mut running: Pin<&mut F>,
+    stop: &mut watch::Receiver<bool>,
+    is_tired: impl Fn() -> bool,
+) -> Running<F::Output> {
     let told = stop.clone();
     let mut is_told = *told.borrow();
     let mut is_heard = false;
     let mut lingered = pin!(linger(stop));
     std::future::poll_fn(|cx| {
         if let Poll::Ready(outcome) = running.as_mut().poll(cx) {
-            return Poll::Ready(Some(outcome));
+            return Poll::Ready(Running::Ended(outcome));
+        }
+        if is_tired() {
+            return Poll::Ready(Running::Tired);
         }
         is_told |= told.has_changed().unwrap_or(true);
         if is_told || !is_heard {
             is_heard = true;
-            return lingered.as_mut().poll(cx).map(|()| None);
+            return lingered.as_mut().poll(cx).map(|()| Running::Stopped);
         }
         Poll::Pending
     })
@@ -338,6 +388,27 @@ impl Noted {
         }
     }
 
+    /// Waits for the first bytes of a request, without keeping room for them meanwhile. An error: there are none, or not of HTTP/1.
+    fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_sniffing && !self.held.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut room = [MaybeUninit::uninit(); FIRST_BYTES];
+        let mut buf = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
+        if buf.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        // There may be some left of what told the protocol.
+        self.held.splice(..0, buf.filled().iter().copied());
+        Poll::Ready(Ok(()))
+    }
+
+    /// The bytes that HTTP/2 is spoken over, and what was read of them.
+    fn into_h2(self) -> Option<(Corked<Transport>, Vec<u8>)> {
+        self.is_h2.then_some((self.io, self.held))
+    }
+
     /// Reads until the first bytes tell. Rare is all but the first line of it: the whole beginning of a request at once.
     fn poll_sniff(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
@@ -370,7 +441,9 @@ impl Noted {
     /// that waits for its answer takes it.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if !(self.waiting.is(Phase::Busy) || self.waiting.is(Phase::Writing)) {
+            // The end of an answer may still wait in the library when there is no more to be asked of a side.
+            let is_owed = self.waiting.is(Phase::Busy) || self.waiting.is(Phase::Writing) || self.waiting.is_stuck();
+            if !is_owed {
                 return Poll::Ready(Ok(()));
             }
             let timer = self.half_closed.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSED_MAX)));
@@ -382,7 +455,7 @@ impl Noted {
                     Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
                 };
             }
-            if !self.waiting.is(Phase::Writing) {
+            if !(self.waiting.is(Phase::Writing) || self.waiting.is_stuck()) {
                 return Poll::Ready(Ok(()));
             }
             timer.as_mut().reset(Instant::now() + HALF_CLOSED_MAX);
@@ -428,7 +501,7 @@ impl AsyncRead for Noted {
         }
         match polled {
             Poll::Ready(Ok(())) if buf.filled().len() == before && buf.remaining() > 0 => self.poll_end(cx),
-            polled => polled,
+            Poll::Ready(_) | Poll::Pending => polled,
         }
     }
 }

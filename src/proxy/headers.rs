@@ -103,8 +103,8 @@ pub(crate) fn prepare_request(
             headers.remove(name);
         }
     }
-    // What is added below and to a copy, so that the map grows once.
-    headers.reserve(8);
+    // What is added below and to a copy, so that the map grows once; the connection keeps it for its next request.
+    headers.reserve(6);
 
     let client = set_forwarded(headers, peer, authority);
     headers.append(header::VIA, if peer.is_h2 { VIA_US_H2 } else { VIA_US });

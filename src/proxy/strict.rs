@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ const EARLY: Duration = Duration::from_millis(600);
 pub(crate) struct Switch {
     answer: AtomicU8,
     reader: Mutex<Option<Waker>>,
+    /// Whether all that was read is whole requests.
+    is_between: AtomicBool,
 }
 
 const HTTP: u8 = 1;
@@ -48,6 +50,11 @@ impl Switch {
         if let Some(reader) = self.reader.lock().take() {
             reader.wake();
         }
+    }
+
+    /// Whether the reader is between two requests: it holds no part of one, and waits for none of one's body.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        self.is_between.load(Ordering::Relaxed)
     }
 
     fn take(&self) -> Option<bool> {
@@ -96,6 +103,34 @@ impl<S> Strict<S> {
     /// What it read from.
     pub(crate) fn into_inner(self) -> S {
         self.io
+    }
+
+    /// What it reads from: bytes that are taken from there must come from there again.
+    pub(crate) fn inner_mut(&mut self) -> &mut S {
+        &mut self.io
+    }
+
+    /// Tells the service what became of a request for another protocol, and others where the reader is.
+    pub(crate) fn switch(&self) -> &Arc<Switch> {
+        &self.switch
+    }
+
+    /// Takes back what it has handed on, to hand it on again.
+    pub(crate) fn give_back(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let rare = self.rare.get_or_insert_default();
+            let waiting = rare.out.split_off(rare.out_at);
+            (rare.out, rare.out_at) = ([bytes, &waiting].concat(), 0);
+        }
+    }
+
+    /// Whether there is something to be read at once.
+    pub(crate) fn is_amid(&self) -> bool {
+        self.rare.is_some()
+    }
+
+    fn note_place(&self) {
+        self.switch.is_between.store(self.rare.is_none() && self.framing.is_between_requests(), Ordering::Relaxed);
     }
 }
 
@@ -272,7 +307,11 @@ impl Rare {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.rare.is_some() { self.poll_rare(cx, buf) } else { self.poll_usual(cx, buf) }
+        let polled = if self.rare.is_some() { self.poll_rare(cx, buf) } else { self.poll_usual(cx, buf) };
+        if polled.is_ready() {
+            self.note_place();
+        }
+        polled
     }
 }
 

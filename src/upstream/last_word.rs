@@ -48,7 +48,7 @@ impl<S> LastWord<S> {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            polled => polled,
+            polled @ (Poll::Ready(_) | Poll::Pending) => polled,
         }
     }
 

@@ -181,7 +181,8 @@ def run(report, folder, certificates):
 
 async def run_in_loop(report, folder, certificates):
     legacy, extracted = Server("legacy"), Server("extracted")
-    options = {"max_size": None, "subprotocols": ["chat.v2", "chat.v1"], "ping_interval": None}
+    # As many as come at once: one that is turned away is asked for again after a second, which is all that a connection may take.
+    options = {"max_size": None, "subprotocols": ["chat.v2", "chat.v1"], "ping_interval": None, "backlog": 1024}
     async with (
         websockets.asyncio.server.serve(legacy.serve, "127.0.0.1", 0, **options) as monolith,
         websockets.asyncio.server.serve(extracted.serve, "127.0.0.1", 0, **options) as service,

@@ -159,7 +159,7 @@ async fn large_bodies_pass_both_ways_over_each_pair_of_protocols_in_little_memor
                 let came = exchange(&proxy, way, &authority, request(&method, bytes)).await;
                 let took = begun.elapsed();
                 let growth = take_peak_kib(proxy.pid()).saturating_sub(before);
-                println!("{way:?} {method} to {scheme}: {} MiB in {took:.1?}, {growth} KiB more", bytes >> 20);
+                eprintln!("{way:?} {method} to {scheme}: {} MiB in {took:.1?}, {growth} KiB more", bytes >> 20);
                 assert_eq!(came, if method == Method::GET { bytes } else { 1 }, "{way:?} {method} to {scheme}");
                 assert!(growth <= GROWTH_KIB_MAX, "{way:?} {method} to {scheme}: {growth} KiB more");
             }

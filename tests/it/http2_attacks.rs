@@ -135,7 +135,7 @@ async fn a_flood_costs_its_own_connection_and_neither_memory_nor_the_service() {
             let growth = kib(proxy.pid(), "VmHWM:").saturating_sub(before);
             let arrived = legacy.seen()[seen..].iter().filter(|seen| !seen.target.contains("/beside")).count();
             let ended = if outcome.is_over { "ended" } else { "borne" };
-            println!(
+            eprintln!(
                 "{} (read: {reads}): {ended} after {} frames in {took:.1?}, {growth} KiB more, {arrived} upstream, {done} beside",
                 one.0, outcome.sent
             );
@@ -172,7 +172,7 @@ async fn windows_that_stay_shut_hold_little_and_nobody_else() {
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     let growth = kib(proxy.pid(), "VmHWM:").saturating_sub(before);
-    println!("200 answers of {BYTES} bytes to windows that stay shut: {growth} KiB more");
+    eprintln!("200 answers of {BYTES} bytes to windows that stay shut: {growth} KiB more");
     assert!(growth < 200 * 128, "{growth} KiB more");
     assert_eq!(proxy.get("/after").await.status, 200);
 }

@@ -27,6 +27,7 @@ mod http2_attacks;
 mod proxy_protocol;
 mod raw_bytes;
 mod reload;
+mod resting;
 mod rewrite;
 mod server_file;
 mod shadow;

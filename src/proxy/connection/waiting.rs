@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::proxy::{Limits, Proxy, Worker};
 
@@ -54,7 +57,18 @@ pub(crate) struct Waiting {
     is_closing: AtomicBool,
     /// HTTP/2: since when a request's fields have been incomplete, plus one; 0: none are.
     fields_since: AtomicU64,
+    /// HTTP/1: requests that have come.
+    requests: AtomicU32,
+    /// HTTP/1: what is to be written waits for the client to read.
+    is_stuck: AtomicBool,
+    /// HTTP/1: it has been idle for long enough to be put to rest.
+    is_tired: AtomicBool,
+    /// HTTP/1: whom to tell that.
+    driver: Mutex<Option<Waker>>,
 }
+
+/// How long a connection is idle before what serves its requests is taken down: most of its memory, and made again in microseconds.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 impl Waiting {
     /// For its first byte: the deadline of the first head holds from the connection's beginning.
@@ -64,6 +78,10 @@ impl Waiting {
             under_way: AtomicU32::new(0),
             is_closing: AtomicBool::new(false),
             fields_since: AtomicU64::new(0),
+            requests: AtomicU32::new(0),
+            is_stuck: AtomicBool::new(false),
+            is_tired: AtomicBool::new(false),
+            driver: Mutex::new(None),
         };
         waiting.note(Phase::Head, proxy);
         waiting
@@ -90,6 +108,7 @@ impl Waiting {
 
     /// The client took something, or did not.
     pub(super) fn note_write(&self, is_stuck: bool, proxy: &Proxy) {
+        self.is_stuck.store(is_stuck, Ordering::Relaxed);
         match (self.phase(), is_stuck) {
             (Phase::Busy, true) => self.note(Phase::Writing, proxy),
             (Phase::Writing, false) => self.note(Phase::Busy, proxy),
@@ -139,6 +158,40 @@ impl Waiting {
         if self.under_way.load(Ordering::Relaxed) == 0 {
             self.note(Phase::Closing, proxy);
         }
+    }
+
+    /// HTTP/1: how many requests have come before this one.
+    pub(super) fn count_request(&self) -> u32 {
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Requests are served from now on; `driver` is told when they have not been for a while.
+    pub(super) fn wake_up(&self, driver: &Waker) {
+        self.is_tired.store(false, Ordering::Relaxed);
+        *self.driver.lock() = Some(driver.clone());
+    }
+
+    /// HTTP/1: says so once when it has been idle for a while.
+    pub(super) fn tire(&self, now: Duration) {
+        let value = self.now.load(Ordering::Relaxed);
+        let is_idle = Phase::of(value) == Phase::Idle
+            && now.saturating_sub(Duration::from_millis(value >> Phase::BITS)) >= REST_AFTER;
+        if is_idle && !self.is_tired.swap(true, Ordering::Relaxed) {
+            let driver = self.driver.lock().take();
+            if let Some(driver) = driver {
+                driver.wake();
+            }
+        }
+    }
+
+    /// Whether it may be put to rest: nothing is under way, nothing is left to be written.
+    pub(super) fn may_rest(&self) -> bool {
+        self.is_tired.load(Ordering::Relaxed) && self.is(Phase::Idle) && !self.is_stuck()
+    }
+
+    /// HTTP/1: whether the client did not take what was written last.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Relaxed)
     }
 
     /// What it has waited for too long.
