@@ -77,6 +77,11 @@ impl Load {
         Load { stop, done, failed, tasks }
     }
 
+    /// Good requests so far.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// Ends it; answers good and failed requests.
     pub(crate) async fn stop(self) -> (u64, u64) {
         self.stop.store(true, Ordering::Relaxed);
