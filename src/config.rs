@@ -10,7 +10,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use strangler_core::day::Day;
 use strangler_core::fault::{Fault, Severity};
 use strangler_core::raw::RawConfig;
 use strangler_core::table::{Revision, RoutingTable};
@@ -71,9 +73,14 @@ fn parse(text: &[u8], base: &Path) -> (Option<Arc<RoutingTable>>, Vec<Fault>, Op
     let Some(root) = root else {
         return (None, faults, None);
     };
-    let raw = RawConfig::read(&root, faults).below(&base.to_string_lossy());
+    let raw = RawConfig::read(&root, faults).below(&base.to_string_lossy()).on(today());
     let (table, faults) = RoutingTable::parse(raw, Revision::of(text));
     (table.map(Arc::new), faults, Some(root))
+}
+
+fn today() -> Day {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Day::of_unix_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// What is wrong with the files of `tls`, each at the key that names it.

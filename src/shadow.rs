@@ -7,6 +7,7 @@
 pub mod copy;
 pub mod decode;
 pub mod gates;
+mod rules;
 pub mod worker;
 
 use std::io;
@@ -132,12 +133,16 @@ impl Shadow {
 /// Puts divergences into the store.
 pub fn store_sink(store: Store) -> Sink {
     Arc::new(move |divergence, policy| {
-        let Ok(json) = serde_json::to_string(divergence) else { return false };
+        let (Ok(json), Ok(cause)) = (serde_json::to_string(divergence), serde_json::to_string(&divergence.cause))
+        else {
+            return false;
+        };
         let stored = StoredDivergence {
             id: divergence.id.clone(),
             at_unix_ms: divergence.at_unix_ms,
             route: divergence.route.clone(),
-            signature: divergence.signature.clone(),
+            signature: divergence.cause.signature.clone(),
+            cause,
             json,
         };
         let keep = Keep { per_signature: policy.keep_per_signature, age: policy.keep_age };

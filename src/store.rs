@@ -84,7 +84,26 @@ pub struct StoredDivergence {
     pub route: String,
     /// What is alike in divergences of one cause: the kinds and paths of their differences.
     pub signature: String,
+    /// That cause, as JSON, for people.
+    pub cause: String,
     /// The record itself, already redacted.
+    pub json: String,
+}
+
+/// What many divergences are due to. Counts all of them, those that are no longer kept included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCause {
+    /// The route.
+    pub route: String,
+    /// As the divergences have it.
+    pub signature: String,
+    /// How many pairs differed for it.
+    pub pairs: u64,
+    /// When the first of them was seen, milliseconds since 1970.
+    pub first_unix_ms: u64,
+    /// And the last.
+    pub last_unix_ms: u64,
+    /// What it is, as JSON: place, kind, sorts of values.
     pub json: String,
 }
 
@@ -327,6 +346,13 @@ impl Store {
     pub async fn divergences(&self, listing: Listing) -> Result<Vec<StoredDivergence>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Divergences { listing, reply })?;
+        self.answer(answer).await?
+    }
+
+    /// What divergences are due to, the most frequent first.
+    pub async fn causes(&self, listing: Listing) -> Result<Vec<StoredCause>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Causes { listing, reply })?;
         self.answer(answer).await?
     }
 

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::admin::control::{KillOutcome, WeightOutcome};
 use crate::admin::problem::{Problem, chain};
 use crate::admin::{Admin, ApplyOutcome, ApplyRequest, Peer, PlaneStatus, Readiness, RouteNumbers, UpstreamStatus};
-use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, StoredDivergence, now_unix_ms};
+use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, StoredCause, StoredDivergence, now_unix_ms};
 
 /// Longest name that someone gives themselves, in bytes.
 const BY_BYTES_MAX: usize = 64;
@@ -385,8 +385,38 @@ impl From<StoredDivergence> for ShownDivergence {
     }
 }
 
+/// What many divergences are due to.
 #[derive(Serialize)]
-struct Divergences {
+struct ShownCause {
+    route: String,
+    /// As the divergences' own.
+    signature: String,
+    /// How many pairs differed for it, those that are no longer kept included.
+    pairs: u64,
+    first: String,
+    last: String,
+    /// Place, kind and sorts of values, and a rule that would take it for noise.
+    cause: serde_json::Value,
+}
+
+impl From<StoredCause> for ShownCause {
+    fn from(one: StoredCause) -> ShownCause {
+        ShownCause {
+            cause: serde_json::from_str(&one.json).unwrap_or(serde_json::Value::Null),
+            route: one.route,
+            signature: one.signature,
+            pairs: one.pairs,
+            first: utc(one.first_unix_ms),
+            last: utc(one.last_unix_ms),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DivergenceList {
+    /// The most frequent first.
+    causes: Vec<ShownCause>,
+    /// The newest first.
     divergences: Vec<ShownDivergence>,
     /// Not stored since the start: too many at a time, too large, or the store failed.
     dropped: u64,
@@ -403,9 +433,12 @@ pub(super) async fn divergences(
         return Err(unknown_route(name));
     }
     let store = admin.state.control.store();
-    let found = store.divergences(query.listing()).await?;
+    let listing = query.listing();
+    let found = store.divergences(listing.clone()).await?;
+    // Asked last, so that none is missing of what is listed.
+    let causes = store.causes(listing).await?.into_iter().map(ShownCause::from).collect();
     let divergences = found.into_iter().map(ShownDivergence::from).collect();
-    Ok(Json(Divergences { divergences, dropped: store.divergences_dropped() }).into_response())
+    Ok(Json(DivergenceList { causes, divergences, dropped: store.divergences_dropped() }).into_response())
 }
 
 #[derive(Serialize)]

@@ -279,6 +279,7 @@ async fn a_web_page_can_neither_read_nor_change() {
 async fn divergences_are_listed_with_their_record() {
     let plane = Plane::start().await;
     let one = StoredDivergence {
+        cause: r#"{"place":"/total_cents"}"#.to_owned(),
         id: "d-1".to_owned(),
         at_unix_ms: now_unix_ms(),
         route: "cart".to_owned(),
@@ -295,6 +296,10 @@ async fn divergences_are_listed_with_their_record() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(listed["divergences"][0]["record"]["differences"][0]["path"], "/total_cents");
+    assert_eq!(
+        (&listed["causes"][0]["pairs"], &listed["causes"][0]["cause"]["place"]),
+        (&serde_json::json!(1), &serde_json::json!("/total_cents"))
+    );
     assert_eq!(plane.get("/api/v1/divergences?route=none").await.code(), "unknown_route");
     assert_eq!(plane.get("/api/v1/divergences?limit=x").await.code(), "bad_query");
     plane.end().await;

@@ -233,11 +233,18 @@ pub(super) fn applied(answer: &Value) -> String {
 }
 
 pub(super) fn divergences(answer: &Value) -> String {
-    let found = list(answer, "divergences");
-    if found.is_empty() {
+    let (causes, found) = (list(answer, "causes"), list(answer, "divergences"));
+    if causes.is_empty() && found.is_empty() {
         return "no divergence is stored\n".to_owned();
     }
     let mut out = String::new();
+    if !causes.is_empty() {
+        out.push_str(&shown(&cause_rows(causes)));
+    }
+    for (at, suggestion) in causes.iter().filter_map(|one| Some((one, one.get("cause")?.get("suggestion")?.as_str()?)))
+    {
+        let _ = writeln!(out, "  if {} is noise, this rule takes it: {}", text(at, "signature"), plain(suggestion));
+    }
     for one in found {
         let record = one.get("record").unwrap_or(&Value::Null);
         // Values below stand legacy first; who answered the user is said in words, for an arrow would read as their order.
@@ -261,8 +268,18 @@ pub(super) fn divergences(answer: &Value) -> String {
                 text(difference, "kind"),
                 format!("{} → {}", value("legacy"), value("extracted")),
             ]);
+            for (side, key) in [("legacy", "only_legacy"), ("extracted", "only_extracted")] {
+                let only = texts(difference, key).join(", ");
+                if !only.is_empty() {
+                    let only: String = only.chars().take(VALUE_CHARS_MAX).collect();
+                    rows.add_row([String::new(), format!("only {side}"), only]);
+                }
+            }
         }
         out.push_str(&shown(&rows));
+        for warning in list(record, "warnings") {
+            let _ = writeln!(out, "  beside them: {} {}", text(warning, "path"), text(warning, "kind"));
+        }
         let (kept, total) = (list(record, "differences").len() as u64, number(record, "differences_total"));
         if total > kept {
             let _ = writeln!(out, "  … and {} more", total - kept);
@@ -273,6 +290,25 @@ pub(super) fn divergences(answer: &Value) -> String {
         let _ = writeln!(out, "! {dropped} more were not stored: too many at a time, too large, or the store failed");
     }
     out
+}
+
+/// One row a cause: how often, where, how, and since when.
+fn cause_rows(causes: &[Value]) -> Table {
+    let mut rows = table(&["cause", "route", "pairs", "place", "kind", "legacy → extracted", "first", "last"]);
+    for one in causes {
+        let cause = one.get("cause").unwrap_or(&Value::Null);
+        rows.add_row([
+            text(one, "signature"),
+            text(one, "route"),
+            number(one, "pairs").to_string(),
+            text(cause, "place"),
+            text(cause, "kind"),
+            format!("{} → {}", text(cause, "legacy"), text(cause, "extracted")),
+            text(one, "first"),
+            text(one, "last"),
+        ]);
+    }
+    rows
 }
 
 pub(super) fn explanation(answer: &Value) -> String {

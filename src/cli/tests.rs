@@ -185,6 +185,7 @@ fn a_divergence_names_its_place_and_both_values() {
         at_unix_ms: now_unix_ms(),
         route: "cart-total".to_owned(),
         signature: "s".to_owned(),
+        cause: json!({"place": "/total_cents", "kind": "value", "legacy": "integer", "extracted": "integer", "suggestion": "{…}"}).to_string(),
         json: json.to_string(),
     };
     assert!(proxy.store.record_divergence(one, Keep { per_signature: 5, age: Duration::from_secs(60) }));
@@ -197,6 +198,10 @@ fn a_divergence_names_its_place_and_both_values() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let lines: Vec<String> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert!(lines[0].starts_with("cause route pairs place kind legacy → extracted"), "{shown}");
+    assert!(lines[1].starts_with("s cart-total 1 /total_cents value integer → integer 20"), "{shown}");
+    assert_eq!(lines[2], "if s is noise, this rule takes it: {…}");
+    let lines = &lines[3..];
     assert!(lines[0].ends_with("cart-total GET /cart/<str len=2 #a1>/total (legacy answered) d-1"), "{shown}");
     assert_eq!(lines[1], "/total_cents value 9781 → 9782");
     assert_eq!(lines[2], "/note\u{fffd}[2J missing \"x\" → (nothing)", "nothing that a terminal obeys is printed");

@@ -130,3 +130,25 @@ routes:
     assert_eq!(table.legacy().timeouts.idle, None);
     assert_eq!(table.routes()[2].fallback, None);
 }
+
+#[test]
+fn a_comparison_rule_that_ran_out_is_warned_of_where_it_stands() {
+    let text = "version: 1
+legacy: http://127.0.0.1:1
+routes:
+  - name: cart
+    match: GET /cart
+    extracted: http://127.0.0.1:2
+    shadow: true
+    compare:
+      rules:
+        - {path: /a, ignore: true, until: 2999-12-31}
+        - {path: /b, expect: missing, until: 2020-02-29}
+";
+    let loaded = load(text.as_bytes());
+    assert!(loaded.table.is_some(), "a warning refuses nothing");
+    let [fault] = loaded.faults.as_slice() else { panic!("one warning: {:?}", loaded.faults) };
+    assert_eq!((fault.severity, fault.span.line), (Severity::Warning, 11));
+    assert_eq!(fault.path, "routes[0].compare.rules[1]");
+    assert!(fault.message.contains("ran out on 2020-02-29"), "{}", fault.message);
+}

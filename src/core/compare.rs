@@ -2,19 +2,34 @@
 //!
 //! Pure, and before any redaction: equal means equal in the values themselves. What cannot be compared is said to be so, with
 //! the reason; it is never "equal". The parts: [`status`](status), [`headers`](headers), and bodies by their type
-//! ([`body`](body) chooses; JSON in [`json`](json)). What is forgiven is decided in one place ([`rules`]).
+//! ([`body`](body) chooses): what has the shape of JSON goes through [`json`](json), what is marked up through [`markup`](markup),
+//! anything else is bytes. What is forgiven is decided in one place ([`rules`]).
 
+mod arrays;
 mod body;
 mod differences;
+mod events;
+mod forms;
+mod grpc;
 mod headers;
+mod html;
 mod json;
+mod markup;
+mod matching;
 pub mod pointer;
 pub mod rules;
+mod spelling;
 mod status;
+mod texts;
+pub(crate) mod timestamp;
+pub(crate) mod values;
+mod xml;
 
+pub use crate::difference::Kind;
 pub use body::{BodyView, Unreadable, is_same_wire};
-pub use differences::{DIFFERENCES_MAX, Difference, Kind, Location, Shown};
+pub use differences::{DIFFERENCES_MAX, Difference, Location, Shown, Unmatched, WARNINGS_MAX};
 
+use crate::day::Day;
 use crate::observation::{Answer, Failure, Observation, Outcome};
 use crate::route::ComparePolicy;
 
@@ -43,7 +58,11 @@ pub struct Comparison {
     pub by_kind: Vec<(Kind, u64)>,
     /// Differences that a rule forgave.
     pub forgiven: u64,
-    /// Rules (by index) that forgave something in this pair, ascending.
+    /// Differences that a rule wants.
+    pub expected: u64,
+    /// What is worth a word and no difference; at most [`WARNINGS_MAX`].
+    pub warnings: Vec<Difference>,
+    /// Rules (by index) that were of use in this pair, ascending.
     pub rules_hit: Vec<usize>,
 }
 
@@ -56,6 +75,8 @@ impl Comparison {
             total: 0,
             by_kind: Vec::new(),
             forgiven: 0,
+            expected: 0,
+            warnings: Vec::new(),
             rules_hit: Vec::new(),
         }
     }
@@ -68,6 +89,8 @@ pub enum ComparisonResult {
     Match,
     /// Both sides failed, and alike: a match that says little.
     BothError,
+    /// Nothing differs but what a rule wants to.
+    Expected,
     /// Something differs.
     Mismatch,
     /// One side failed, or each in its own way. No green: a gate on mismatches must count those that extracted is charged with
@@ -82,6 +105,7 @@ impl ComparisonResult {
     pub const fn as_str(self) -> &'static str {
         match self {
             ComparisonResult::Match | ComparisonResult::BothError => "match",
+            ComparisonResult::Expected => "expected",
             ComparisonResult::Mismatch => "mismatch",
             ComparisonResult::Failed => "failed",
             ComparisonResult::NotComparable(_) => "not_comparable",
@@ -100,6 +124,8 @@ pub enum NotComparable {
     Truncated,
     /// A body could not be decoded, or is nested or filled beyond what is read.
     Unreadable,
+    /// To find out which elements of two arrays belong together is too much work.
+    TooComplex,
     /// The user was answered by extracted, and legacy does not see what extracted writes.
     BaselineStale,
     /// One side was not asked: its upstream was full.
@@ -116,6 +142,7 @@ impl NotComparable {
             NotComparable::Range => "range_request",
             NotComparable::Truncated => "truncated",
             NotComparable::Unreadable => "unreadable",
+            NotComparable::TooComplex => "too_complex",
             NotComparable::BaselineStale => "baseline_stale",
             NotComparable::NotAsked => "not_asked",
             NotComparable::Internal => "internal",
@@ -123,19 +150,20 @@ impl NotComparable {
     }
 }
 
-/// Compares the two answers to one request.
+/// Compares the two answers to one request. `today`: rules whose last day has passed are no rules.
 pub fn compare(
     legacy: &Observation,
     extracted: &Observation,
     bodies: Bodies<'_>,
     policy: &ComparePolicy,
+    today: Day,
 ) -> Comparison {
-    let mut found = Differences::new(&policy.rules);
+    let mut found = Differences::new(&policy.rules, today);
     let unknown = match (&legacy.outcome, &extracted.outcome) {
         (Outcome::Answered(legacy), Outcome::Answered(extracted)) => {
             compare_answers(legacy, extracted, bodies, policy, &mut found)
         }
-        (legacy, extracted) => compare_failures(legacy, extracted, &mut found),
+        (legacy, extracted) => compare_failures(legacy, extracted, policy, &mut found),
     };
     let both_failed = is_failure(&legacy.outcome) && is_failure(&extracted.outcome);
     found.finish(unknown, both_failed)
@@ -148,25 +176,31 @@ fn compare_answers(
     policy: &ComparePolicy,
     found: &mut Differences<'_>,
 ) -> Option<NotComparable> {
-    match status::compare(legacy.status, extracted.status, found) {
+    match status::compare(legacy.status.as_u16(), extracted.status.as_u16(), &policy.status, found) {
         StatusFinding::GoOn => {}
         // What else differs follows from it and would bury it.
         StatusFinding::Enough => return None,
         StatusFinding::NotComparable(reason) => return Some(reason),
     }
     headers::compare(&legacy.headers, &extracted.headers, &policy.headers, found);
-    body::compare((legacy, bodies.legacy), (extracted, bodies.extracted), found)
+    grpc::compare_trailers(legacy, extracted, found);
+    body::compare((legacy, bodies.legacy), (extracted, bodies.extracted), policy.json, found)
 }
 
 /// At least one side gave no answer.
-fn compare_failures(legacy: &Outcome, extracted: &Outcome, found: &mut Differences<'_>) -> Option<NotComparable> {
+fn compare_failures(
+    legacy: &Outcome,
+    extracted: &Outcome,
+    policy: &ComparePolicy,
+    found: &mut Differences<'_>,
+) -> Option<NotComparable> {
     let [legacy, extracted] = [legacy, extracted].map(Ending::of);
     if [legacy, extracted].iter().any(|ending| matches!(ending, Ending::Failed(Failure::Full | Failure::BreakerOpen))) {
         return Some(NotComparable::NotAsked);
     }
     if let (Ending::Status(legacy), Ending::Status(extracted)) = (legacy, extracted) {
         // One of them is known by its status alone; its headers and body are gone.
-        return match status::compare_numbers(legacy, extracted, found) {
+        return match status::compare(legacy, extracted, &policy.status, found) {
             StatusFinding::NotComparable(reason) => Some(reason),
             StatusFinding::GoOn if legacy < 500 => Some(NotComparable::Truncated),
             StatusFinding::GoOn | StatusFinding::Enough => None,

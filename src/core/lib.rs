@@ -8,6 +8,8 @@ pub mod name;
 pub mod weight;
 pub mod side;
 pub mod template;
+pub mod day;
+pub mod difference;
 pub mod rewrite;
 pub mod rate_limit;
 pub mod route;
@@ -55,6 +57,7 @@ pub mod shadow;
 pub mod json;
 pub mod compare;
 pub mod redact;
+pub mod noise;
 pub mod explain;
 
 #[cfg(any(test, feature = "fixture"))]

@@ -37,6 +37,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its headers as the side sent them, before anything of ours was changed.
     pub headers: HeaderMap,
+    /// Its trailers, if it had any. Boxed: few have.
+    pub trailers: Option<Box<HeaderMap>>,
     /// The body as it came over the wire (still content-encoded); its beginning when `is_truncated`.
     pub body: Bytes,
     /// Bytes of the whole body, those not kept included.

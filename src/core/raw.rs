@@ -9,10 +9,12 @@ mod leaf;
 mod policy;
 mod rewrite;
 mod route;
+mod rule;
 pub mod server;
 mod upstream;
 mod walk;
 
+use crate::day::Day;
 use crate::fault::{Fault, Faults};
 use crate::limits::{JOURNEYS_MAX, REMOVED_MAX, ROUTES_MAX, STICKY_MAX, UPSTREAMS_MAX};
 use crate::name::JourneyName;
@@ -36,6 +38,8 @@ use walk::Reader;
 #[derive(Debug, Default)]
 pub struct RawConfig {
     pub(crate) faults: Faults,
+    /// The day it was read on, where that is known.
+    pub(crate) today: Option<Day>,
     pub(crate) upstreams: Vec<RawUpstream>,
     pub(crate) legacy: Option<Spanned<Target>>,
     pub(crate) journeys: Vec<RawJourney>,
@@ -74,6 +78,12 @@ impl RawConfig {
         raw
     }
 
+    /// Read on that day: rules that have run out by then are warned of.
+    pub fn on(mut self, today: Day) -> RawConfig {
+        self.today = Some(today);
+        self
+    }
+
     /// Puts the files that upstreams name, where their paths are relative, below the directory `base`; empty: as they are.
     pub fn below(mut self, base: &str) -> RawConfig {
         for entry in &mut self.upstreams {
@@ -88,6 +98,7 @@ fn config<'a>(reader: &mut Reader<'a>, root: &'a Node) -> Option<RawConfig> {
     reader.key(&fields, "version", version);
     Some(RawConfig {
         faults: Faults::default(),
+        today: None,
         upstreams: value_or_default(reader.key(&fields, "upstreams", |reader, node| {
             reader.named(node, UPSTREAMS_MAX, |reader, entry| {
                 let name = name_of_entry::<UpstreamName>(reader, &entry.key, entry.key_span);

@@ -4,11 +4,13 @@
 //! its type, its length and a short keyed hash (`<str len=12 #a1b2c3d4>`): equal values still look equal, and without the key a
 //! hash is no use for guessing. Plain values only where the route's `keep_values` allows the place *and* no detector objects.
 
+mod cause;
 pub mod detectors;
 pub mod names;
 mod record;
 mod target;
 
+pub use cause::Cause;
 pub use record::{Difference, Divergence, SideRecord};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -125,15 +127,24 @@ impl Redactor {
     pub fn path(&self, location: &Location) -> String {
         match location {
             Location::Body(pointer) => self.pointer(pointer),
-            Location::Status | Location::Header(_) => location.to_string(),
+            Location::Status | Location::Header(_) | Location::Trailer(_) => location.to_string(),
         }
     }
 
     fn pointer(&self, pointer: &Pointer) -> String {
+        let named = |name: &str| {
+            if names::is_plain(name) { escape(name) } else { self.mark("key", name.chars().count(), name.as_bytes()) }
+        };
         let segment = |step: &Step| match step {
             Step::Index(index) => format!("/{index}"),
-            Step::Key(key) if names::is_plain(key) => format!("/{}", escape(key)),
-            Step::Key(key) => format!("/{}", self.mark("key", key.chars().count(), key.as_bytes())),
+            Step::Key(key) => format!("/{}", named(key)),
+            Step::Item { key, value } => {
+                format!("/[{}={}]", named(key), self.mark("key", value.chars().count(), value.as_bytes()))
+            }
+            Step::Node { name, index } => {
+                let name = if &**name == "text()" { name.to_string() } else { named(name) };
+                index.map_or_else(|| format!("/{name}"), |index| format!("/{name}[{index}]"))
+            }
         };
         pointer.0.iter().map(segment).collect()
     }
@@ -143,7 +154,7 @@ impl Redactor {
         let is_kept = |text: &str| {
             let is_allowed = match location {
                 Location::Body(pointer) => keep.iter().any(|pattern| matches_pointer(pattern, pointer)),
-                Location::Status | Location::Header(_) => false,
+                Location::Status | Location::Header(_) | Location::Trailer(_) => false,
             };
             is_allowed && text.len() <= KEPT_BYTES_MAX && !detectors::is_sensitive(text)
         };
@@ -164,7 +175,7 @@ impl Redactor {
             Shown::Status(status) => status.to_string(),
             Shown::Failure(failure) => (*failure).to_owned(),
             Shown::Header(value) => match location {
-                Location::Header(name) => self.header(&name.0, value),
+                Location::Header(name) | Location::Trailer(name) => self.header(&name.0, value),
                 Location::Status | Location::Body(_) => self.bytes(value),
             },
         }
@@ -179,6 +190,10 @@ impl Redactor {
             && let Some(known) = known_content_type(value)
         {
             return known;
+        }
+        // One of seventeen numbers, and what went wrong in one of them.
+        if name.as_str() == "grpc-status" && value.len() <= 2 && value.iter().all(u8::is_ascii_digit) {
+            return String::from_utf8_lossy(value).into_owned();
         }
         self.bytes(value)
     }

@@ -2,6 +2,7 @@
 //!
 //! Built only by `table`; read by everything that decides.
 
+mod compare;
 mod keep;
 mod upstream;
 
@@ -15,6 +16,10 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::name::{JourneyName, RouteName};
 use crate::rate_limit::RateLimit;
 use crate::rewrite::Rewrite;
+pub use crate::route::compare::{
+    Amount, ArrayOrder, ComparePolicy, CompareRule, HeaderMode, HeaderPolicy, JsonPolicy, Numeric, PointerPattern,
+    PointerSegment, Presence, RuleAction, StatusMode, StatusPolicy, ValueRule,
+};
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 use crate::template::PathPattern;
 use crate::weight::Weight;
@@ -313,72 +318,6 @@ impl Default for ShadowPolicy {
             never: Vec::new(),
         }
     }
-}
-
-/// How the two answers are compared.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ComparePolicy {
-    /// Headers compared, lower-case. Default: content-type, location, cache-control, vary, www-authenticate, allow, retry-after, link.
-    pub headers: Vec<HeaderName>,
-    /// Largest body compared by content, in bytes, before and after decoding; a larger one is compared by hash and said to be truncated. Default: 1 MiB.
-    pub body_bytes_max: u64,
-    /// What is forgiven, in order; the first rule whose path matches decides.
-    pub rules: Vec<CompareRule>,
-    /// Pointers (whole-segment patterns) whose values may be stored as they are; every other value is stored as type, length and keyed hash.
-    pub keep_values: Vec<PointerPattern>,
-    /// Stored divergences per route and signature. Default: 20.
-    pub keep_per_signature: u32,
-    /// Age at which a stored divergence goes. Default: 24 h.
-    pub keep_age: Duration,
-}
-
-impl Default for ComparePolicy {
-    fn default() -> ComparePolicy {
-        const LISTED: [&str; 8] =
-            ["content-type", "location", "cache-control", "vary", "www-authenticate", "allow", "retry-after", "link"];
-        ComparePolicy {
-            headers: LISTED.into_iter().map(HeaderName::from_static).collect(),
-            body_bytes_max: 1 << 20,
-            rules: Vec::new(),
-            keep_values: Vec::new(),
-            keep_per_signature: 20,
-            keep_age: Duration::from_hours(24),
-        }
-    }
-}
-
-/// One thing forgiven at one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CompareRule {
-    /// Where.
-    pub path: PointerPattern,
-    /// What.
-    pub action: RuleAction,
-}
-
-/// What a rule forgives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RuleAction {
-    /// The whole subtree is left out.
-    Ignore,
-}
-
-/// A JSON pointer (RFC 6901) in which `*` stands for one segment and `**` for any number; whole segments, anchored at both ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PointerPattern {
-    /// Unescaped segments.
-    pub segments: Vec<PointerSegment>,
-}
-
-/// One segment of a [`PointerPattern`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PointerSegment {
-    /// This key or index.
-    Literal(Arc<str>),
-    /// `*`: any one.
-    One,
-    /// `**`: any number, none included.
-    Many,
 }
 
 /// Data decides the side, not the weight: the first rule that holds for the path parameter's value, else `otherwise`.

@@ -182,6 +182,8 @@ impl UpstreamBody {
                     if let Some(tee) = &mut self.tee {
                         tee.piece(data);
                     }
+                } else if let (Some(trailers), Some(tee)) = (frame.trailers_ref(), &mut self.tee) {
+                    tee.trailers(trailers);
                 }
                 if self.incoming.is_end_stream() {
                     self.end();

@@ -23,6 +23,7 @@ pub(crate) struct BodyTee {
     first_byte: Duration,
     status: StatusCode,
     headers: HeaderMap,
+    trailers: Option<Box<HeaderMap>>,
     pieces: Vec<Bytes>,
     kept: u64,
     seen: u64,
@@ -49,6 +50,7 @@ impl Tee {
             status,
             // Nothing is compared: only that the answer has ended is worth telling.
             headers: if self.kept_max == 0 { HeaderMap::new() } else { headers.clone() },
+            trailers: None,
             pieces: Vec::new(),
             kept: 0,
             seen: 0,
@@ -81,6 +83,13 @@ impl BodyTee {
         self.pieces.push(piece.clone());
     }
 
+    /// The trailers came.
+    pub(crate) fn trailers(&mut self, trailers: &HeaderMap) {
+        if self.tee.kept_max > 0 {
+            self.trailers = Some(Box::new(trailers.clone()));
+        }
+    }
+
     /// The answer has ended well.
     pub(crate) fn complete(self) {
         let body = match <[Bytes; 1]>::try_from(self.pieces) {
@@ -96,6 +105,7 @@ impl BodyTee {
         let answer = Answer {
             status: self.status,
             headers: self.headers,
+            trailers: self.trailers,
             body,
             body_bytes: self.seen,
             is_truncated: self.is_truncated,

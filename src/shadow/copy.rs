@@ -236,14 +236,17 @@ async fn read(exchange: Exchange, bounds: Bounds, held: &mut Held) -> Result<Ans
     let Exchange { response, mut lease } = exchange;
     let (parts, mut body) = response.into_parts();
     let mut pieces: Vec<Bytes> = Vec::new();
+    let mut trailers = None;
     let (mut kept, mut seen) = (0u64, 0u64);
     let mut is_full = false;
     let is_cut = loop {
         let data = match std::future::poll_fn(|cx| lease.poll_frame(&mut body, cx)).await {
             None => break false,
             Some(Err(_)) => return Err(Failure::Truncated),
-            // Trailers are not compared.
-            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Ok(frame)) => frame.into_data().unwrap_or_else(|frame| {
+                trailers = frame.into_trailers().ok().map(Box::new);
+                Bytes::new()
+            }),
         };
         seen += data.len() as u64;
         let room = usize::try_from(bounds.kept_bytes - kept).unwrap_or(usize::MAX);
@@ -264,6 +267,7 @@ async fn read(exchange: Exchange, bounds: Bounds, held: &mut Held) -> Result<Ans
     Ok(Answer {
         status: parts.status,
         headers: parts.headers,
+        trailers,
         body: joined(pieces, kept),
         body_bytes: if is_cut { length.unwrap_or(seen) } else { seen },
         is_truncated: is_cut || is_full,

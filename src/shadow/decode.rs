@@ -135,7 +135,14 @@ mod tests {
             headers.insert(header::CONTENT_ENCODING, coding.parse().unwrap());
         }
         let body_bytes = body.len() as u64;
-        Answer { status: StatusCode::OK, headers, body: Bytes::from(body), body_bytes, is_truncated: false }
+        Answer {
+            status: StatusCode::OK,
+            headers,
+            trailers: None,
+            body: Bytes::from(body),
+            body_bytes,
+            is_truncated: false,
+        }
     }
 
     #[test]

@@ -200,6 +200,7 @@ fn seen(headers: &[(&str, &str)], body: &[u8]) -> Observation {
     let answer = Answer {
         status: StatusCode::OK,
         headers: fields(headers),
+        trailers: None,
         body: Bytes::copy_from_slice(body),
         body_bytes: body.len() as u64,
         is_truncated: false,

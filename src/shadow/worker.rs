@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::Method;
 use http::uri::PathAndQuery;
 use strangler_core::compare::{Bodies, Comparison, ComparisonResult, NotComparable, compare, is_same_wire};
+use strangler_core::day::Day;
 use strangler_core::observation::{Observation, Outcome};
 use strangler_core::redact::{Circumstances, Phase, Redactor};
 use strangler_core::route::{ComparePolicy, Route};
@@ -20,6 +21,7 @@ use strangler_core::weight::Weight;
 use crate::live::Publish;
 use crate::shadow::Sink;
 use crate::shadow::decode::{Decoded, decode};
+use crate::shadow::rules::RuleWatch;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::budget::Held;
 
@@ -57,15 +59,16 @@ pub(crate) struct Worker {
     metrics: Arc<Metrics>,
     redactor: Redactor,
     sink: Sink,
+    rules: RuleWatch,
 }
 
 impl Worker {
     pub(crate) fn new(live: Arc<dyn Publish>, metrics: Arc<Metrics>, redactor: Redactor, sink: Sink) -> Worker {
-        Worker { live, metrics, redactor, sink }
+        Worker { live, metrics, redactor, sink, rules: RuleWatch::default() }
     }
 
     /// Compares pairs until nobody can send one.
-    pub(crate) fn run(&self, pairs: &Receiver<Pair>) {
+    pub(crate) fn run(mut self, pairs: &Receiver<Pair>) {
         while let Ok(pair) = pairs.recv() {
             // A pair that breaks the comparer costs itself, never the pairs behind it. Its bytes are not in the message.
             if catch_unwind(AssertUnwindSafe(|| self.work(&pair))).is_err() {
@@ -75,12 +78,16 @@ impl Worker {
         }
     }
 
-    fn work(&self, pair: &Pair) {
-        let comparison = compared(pair);
+    fn work(&mut self, pair: &Pair) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let today = Day::of_unix_ms(at_unix_ms);
+        let comparison = compared(pair, today);
         self.count(&pair.route, &comparison);
+        self.rules.saw(&pair.route.name, &pair.policy, &comparison, today);
         match comparison.result {
             ComparisonResult::Mismatch | ComparisonResult::Failed => {}
-            ComparisonResult::Match | ComparisonResult::BothError => return,
+            ComparisonResult::Match | ComparisonResult::BothError | ComparisonResult::Expected => return,
             ComparisonResult::NotComparable(reason) => {
                 tracing::debug!(route = %pair.route.name, reason = reason.as_str(), "a pair cannot be compared");
                 return;
@@ -88,8 +95,6 @@ impl Worker {
         }
         let (legacy, extracted) = pair.sides();
         let snapshot = self.live.snapshot();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let about = Circumstances {
             id: &id(at_unix_ms),
             at_unix_ms,
@@ -118,7 +123,7 @@ impl Worker {
     }
 }
 
-fn compared(pair: &Pair) -> Comparison {
+fn compared(pair: &Pair, today: Day) -> Comparison {
     if is_baseline_stale(&pair.route, pair.answered_by) {
         return Comparison::not_comparable(NotComparable::BaselineStale);
     }
@@ -130,7 +135,7 @@ fn compared(pair: &Pair) -> Comparison {
         }
         _ => (nothing(), nothing()),
     };
-    compare(legacy, extracted, Bodies { legacy: left.view(), extracted: right.view() }, &pair.policy)
+    compare(legacy, extracted, Bodies { legacy: left.view(), extracted: right.view() }, &pair.policy, today)
 }
 
 /// What the route is doing by now. A user on extracted proves a canary, whatever has been moved since.

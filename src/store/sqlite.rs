@@ -15,11 +15,15 @@ use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
 use strangler_core::runtime::{Kill, Move};
 
-use crate::store::sqlite::rows::{audit_of, divergence_of, insert, insert_divergences, kill_of, move_of, signed};
-use crate::store::{AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredDivergence, StoredPin, now_unix_ms};
+use crate::store::sqlite::rows::{
+    audit_of, cause_of, divergence_of, insert, insert_divergences, kill_of, move_of, signed,
+};
+use crate::store::{
+    AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredCause, StoredDivergence, StoredPin, now_unix_ms,
+};
 
 /// One entry per version; `user_version` says how many a file has seen. Never edit one that has shipped: add another.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE moves (
@@ -47,11 +51,21 @@ const MIGRATIONS: [&str; 2] = [
     CREATE TABLE pasts (route TEXT PRIMARY KEY, weight INTEGER NOT NULL, pasts TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE pins (seen_s INTEGER NOT NULL, key BLOB NOT NULL, side TEXT NOT NULL, PRIMARY KEY (seen_s, key)) WITHOUT ROWID;
 ",
+    "
+    CREATE TABLE causes (
+        route TEXT NOT NULL, signature TEXT NOT NULL, pairs INTEGER NOT NULL, first_unix_ms INTEGER NOT NULL,
+        last_unix_ms INTEGER NOT NULL, json TEXT NOT NULL, PRIMARY KEY (route, signature)
+    ) WITHOUT ROWID;
+",
 ];
 
 const KNOWN: usize = MIGRATIONS.len();
 /// Moved-aside corrupt files that are kept, for whoever wants to look.
 const CORRUPT_KEPT: usize = 5;
+/// Most causes of a route that are remembered; those seen longest ago go.
+const CAUSES_PER_ROUTE_MAX: i64 = 1_000;
+/// Most causes in all.
+const CAUSES_MAX: i64 = 100_000;
 /// Bytes of JSON that one listing answers at most.
 const LIST_BYTES_MAX: i64 = 8 << 20;
 
@@ -418,6 +432,16 @@ impl Database {
         .execute(&mut *connection)
         .await
         .map_err(sql_error(DOING))?;
+        sqlx::query(
+            "DELETE FROM causes WHERE (route, signature) IN (SELECT route, signature FROM (SELECT route, signature,
+             row_number() OVER (PARTITION BY route ORDER BY last_unix_ms DESC) AS place,
+             row_number() OVER (ORDER BY last_unix_ms DESC) AS of_all FROM causes) WHERE place > ?1 OR of_all > ?2)",
+        )
+        .bind(CAUSES_PER_ROUTE_MAX)
+        .bind(CAUSES_MAX)
+        .execute(&mut *connection)
+        .await
+        .map_err(sql_error(DOING))?;
         sqlx::query("DELETE FROM audit WHERE seq <= (SELECT max(seq) FROM audit) - ?1")
             .bind(signed(audit_rows_max))
             .execute(&mut *connection)
@@ -451,6 +475,21 @@ impl Database {
         .await
         .map_err(sql_error("list divergences"))?;
         rows.iter().map(divergence_of).collect::<Option<Vec<_>>>().ok_or(DatabaseError::BadRow("divergences"))
+    }
+
+    /// What divergences are due to, the most frequent first.
+    pub(super) async fn causes(&mut self, listing: &Listing) -> Result<Vec<StoredCause>> {
+        let rows = sqlx::query(
+            "SELECT route, signature, pairs, first_unix_ms, last_unix_ms, json FROM causes
+             WHERE (?1 IS NULL OR route = ?1) AND last_unix_ms >= ?2 ORDER BY pairs DESC, last_unix_ms DESC LIMIT ?3",
+        )
+        .bind(&listing.route)
+        .bind(signed(listing.since_unix_ms))
+        .bind(listing.limit.min(LIST_ROWS_MAX))
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(sql_error("list causes"))?;
+        rows.iter().map(cause_of).collect::<Option<Vec<_>>>().ok_or(DatabaseError::BadRow("causes"))
     }
 
     /// Audit entries, newest first.

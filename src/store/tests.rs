@@ -48,6 +48,7 @@ fn divergence(id: &str, route: &str, at_unix_ms: u64) -> StoredDivergence {
         at_unix_ms,
         route: route.to_owned(),
         signature: "value /total_cents".to_owned(),
+        cause: r#"{"place":"/total_cents"}"#.to_owned(),
         json: "{}".to_owned(),
     }
 }
@@ -256,6 +257,12 @@ async fn of_one_signature_the_newest_stay_and_the_old_go() {
     assert_eq!(ids, ["other", "id-9", "id-8", "id-7"]);
     let of_route = Listing { route: Some("cart".to_owned()), since_unix_ms: now + 8, limit: 1 };
     assert_eq!(store.divergences(of_route).await.unwrap().len(), 1);
+    let causes = store.causes(listing).await.unwrap();
+    let counted: Vec<(&str, u64, u64, u64)> =
+        causes.iter().map(|one| (&*one.route, one.pairs, one.first_unix_ms, one.last_unix_ms)).collect();
+    // Those that are no longer kept have been seen all the same.
+    assert_eq!(counted, [("cart", 10, now, now + 9), ("pay", 2, now - 7_200_000, now + 100)]);
+    assert_eq!(causes[0].json, r#"{"place":"/total_cents"}"#);
     store.close().await;
 }
 

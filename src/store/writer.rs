@@ -13,8 +13,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::store::sqlite::{Database, DatabaseError, Opened, move_aside};
 use crate::store::{
-    AuditEntry, Change, Counters, Keep, Listing, StoreError, StoreHealth, StoreLimits, StoredDivergence, StoredPin,
-    now_unix_ms,
+    AuditEntry, Change, Counters, Keep, Listing, StoreError, StoreHealth, StoreLimits, StoredCause, StoredDivergence,
+    StoredPin, now_unix_ms,
 };
 
 /// Audit entries that wait for a file that failed; older ones go first.
@@ -32,6 +32,10 @@ pub(super) enum Command {
         audit: Vec<AuditEntry>,
         or_forget: bool,
         reply: Option<oneshot::Sender<Result<(), StoreError>>>,
+    },
+    Causes {
+        listing: Listing,
+        reply: oneshot::Sender<Result<Vec<StoredCause>, StoreError>>,
     },
     Divergences {
         listing: Listing,
@@ -220,6 +224,13 @@ impl Writer {
             Command::Divergences { listing, reply } => {
                 let listed = match self.database.as_mut() {
                     Some(database) => database.divergences(&listing).await.map_err(|error| StoreError::from(&error)),
+                    None => Err(self.unhealthy()),
+                };
+                let _ = reply.send(listed);
+            }
+            Command::Causes { listing, reply } => {
+                let listed = match self.database.as_mut() {
+                    Some(database) => database.causes(&listing).await.map_err(|error| StoreError::from(&error)),
                     None => Err(self.unhealthy()),
                 };
                 let _ = reply.send(listed);

@@ -42,11 +42,42 @@ async fn a_difference_is_found_named_and_kept_without_what_is_secret() {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    for part in ["/total_cents", "9781", "9782", "/customer"] {
+    for part in ["/total_cents", "9781", "9782", "/customer", "pairs", "text → text"] {
         assert!(told.contains(part), "{part} is not in:\n{told}");
     }
     for secret in ["jane.doe", "john.doe", "s3cr3t", "abcdef"] {
         assert!(!told.contains(secret), "{secret} is in:\n{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_rules_forgive_matches_and_what_they_want_is_expected() {
+    let legacy = Backend::with(|_| {
+        json(r#"{"at": "2026-11-21T10:00:00Z", "tags": ["a", "b"], "total": 97.81, "state": "open", "old": 1}"#)
+    });
+    let extracted = Backend::with(|_| {
+        json(r#"{"at": "2026-11-21T11:00:01+01:00", "tags": ["b", "a"], "total": 97.82, "state": "OPEN"}"#)
+    });
+    let (legacy, extracted) = (legacy.await, extracted.await);
+    let rules = "{path: /at, as: timestamp, within: 2s}, {path: /tags, array_order: ignore}, \
+                 {path: /total, tolerance: {abs: 0.01}}, {path: /state, map: {open: OPEN}}, \
+                 {path: /old, expect: missing, until: 2999-12-31, reason: \"MIG-1\"}";
+    let route = |name: &str, rules: &str| {
+        format!(
+            "{{name: {name}, match: '/{name}/{{id}}', extracted: extracted, shadow: {{max_rps: 10000}}, compare: {{rules: [{rules}]}}}}"
+        )
+    };
+    let proxy =
+        Proxy::between(&legacy, &extracted).route(&route("ruled", rules)).route(&route("strict", "")).start().await;
+
+    proxy.get("/ruled/7").await;
+    proxy.get("/strict/7").await;
+
+    proxy.wait_for_metric(r#"strangler_comparisons_total{result="expected",route="ruled"}"#, 1.0).await;
+    proxy.wait_for_metric(r#"strangler_comparisons_total{result="mismatch",route="strict"}"#, 1.0).await;
+    for kind in ["value", "array_order", "missing"] {
+        let metric = format!("strangler_differences_total{{kind=\"{kind}\",route=\"strict\"}}");
+        assert_eq!(proxy.count(&metric).await, 1, "{kind}");
     }
 }
 

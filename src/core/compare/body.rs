@@ -1,14 +1,20 @@
-//! Bodies: which comparer speaks for which type. Further types (HTML, XML, forms, text) are further arms of [`compare`].
+//! Bodies: which comparer speaks for which type.
 
 use http::header;
 use sha2::{Digest, Sha256};
 
-use crate::compare::NotComparable;
-use crate::compare::differences::{Differences, Kind, Shown};
+use crate::compare::differences::{Differences, Shown};
 use crate::compare::headers::media_type;
-use crate::compare::json::compare_json;
-use crate::json::parse;
+use crate::compare::json::{compare_json, compare_texts};
+use crate::compare::markup::compare_markup;
+use crate::compare::texts::text_of;
+use crate::compare::xml::XmlError;
+use crate::compare::{NotComparable, events, forms, grpc, html, texts, xml};
+use crate::difference::Kind;
+use crate::grpc::is_call;
+use crate::json::{Json, JsonError, parse};
 use crate::observation::Answer;
+use crate::route::JsonPolicy;
 
 /// A body as the shell could read it.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +40,14 @@ pub enum Unreadable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyType {
     Json,
+    /// Lines that are JSON each.
+    Lines,
+    Html,
+    Xml,
+    Form,
+    Text,
+    Events,
+    Grpc,
     /// The answer does not say: JSON if it reads as JSON on both sides, else bytes.
     Unsaid,
     Bytes,
@@ -41,10 +55,30 @@ enum BodyType {
 
 impl BodyType {
     fn of(answer: &Answer) -> BodyType {
-        match media_type(&answer.headers) {
-            None => BodyType::Unsaid,
-            Some(media) if media.ends_with("/json") || media.ends_with("+json") => BodyType::Json,
-            Some(_) => BodyType::Bytes,
+        let Some(media) = media_type(&answer.headers) else { return BodyType::Unsaid };
+        match media.as_str() {
+            "application/x-ndjson"
+            | "application/ndjson"
+            | "application/jsonl"
+            | "application/jsonlines"
+            | "application/x-jsonlines" => BodyType::Lines,
+            "text/html" => BodyType::Html,
+            "application/x-www-form-urlencoded" => BodyType::Form,
+            "text/event-stream" => BodyType::Events,
+            "application/javascript" => BodyType::Text,
+            media if media.ends_with("/json") || media.ends_with("+json") => BodyType::Json,
+            media if media.ends_with("/xml") || media.ends_with("+xml") => BodyType::Xml,
+            media if media.starts_with("text/") => BodyType::Text,
+            _ if is_call(&answer.headers) => BodyType::Grpc,
+            _ => BodyType::Bytes,
+        }
+    }
+
+    /// The one type of two bodies; `None`: they have two.
+    fn of_both(legacy: &Answer, extracted: &Answer) -> Option<BodyType> {
+        match (BodyType::of(legacy), BodyType::of(extracted)) {
+            (BodyType::Unsaid, said) | (said, BodyType::Unsaid) => Some(said),
+            (left, right) => (left == right).then_some(left),
         }
     }
 }
@@ -52,12 +86,19 @@ impl BodyType {
 type Side<'a> = (&'a Answer, BodyView<'a>);
 
 /// Compares two bodies; `Some` when that could not be done.
-pub(crate) fn compare(legacy: Side<'_>, extracted: Side<'_>, found: &mut Differences<'_>) -> Option<NotComparable> {
+pub(crate) fn compare(
+    legacy: Side<'_>,
+    extracted: Side<'_>,
+    json: JsonPolicy,
+    found: &mut Differences<'_>,
+) -> Option<NotComparable> {
     if is_same_wire(legacy.0, extracted.0) {
         return None;
     }
     match (legacy.1, extracted.1) {
-        (BodyView::Whole(left), BodyView::Whole(right)) => compare_whole((legacy.0, left), (extracted.0, right), found),
+        (BodyView::Whole(left), BodyView::Whole(right)) => {
+            compare_whole((legacy.0, left), (extracted.0, right), json, found)
+        }
         (BodyView::Unreadable(Unreadable::UnknownCoding), _)
         | (_, BodyView::Unreadable(Unreadable::UnknownCoding))
         | (BodyView::Unreadable(_), BodyView::Unreadable(_)) => Some(NotComparable::Unreadable),
@@ -68,9 +109,19 @@ pub(crate) fn compare(legacy: Side<'_>, extracted: Side<'_>, found: &mut Differe
         (BodyView::Beginning(left), BodyView::Whole(right) | BodyView::Beginning(right))
         | (BodyView::Whole(left), BodyView::Beginning(right)) => {
             push_root(Kind::Truncated, legacy, extracted, found);
-            // Two spellings of one JSON document differ in their bytes; only of plain bytes is that a proof.
-            let is_bytes = BodyType::of(legacy.0) == BodyType::Bytes && BodyType::of(extracted.0) == BodyType::Bytes;
-            let is_proven = is_bytes && differs_in_what_is_known((legacy, left), (extracted, right));
+            let is_proven = match BodyType::of_both(legacy.0, extracted.0) {
+                // Two spellings of one document differ in their bytes; only of plain bytes is that a proof.
+                Some(BodyType::Bytes) => differs_in_what_is_known((legacy, left), (extracted, right)),
+                Some(BodyType::Text) if found.rules.forgives_nothing() => {
+                    differs_in_what_is_known((legacy, left), (extracted, right))
+                }
+                Some(BodyType::Events) => {
+                    let before = found.total();
+                    compare_events(left, right, false, found);
+                    found.total() != before
+                }
+                _ => false,
+            };
             (!is_proven).then_some(NotComparable::Truncated)
         }
     }
@@ -111,6 +162,7 @@ fn differs_in_what_is_known(left: (Side<'_>, &[u8]), right: (Side<'_>, &[u8])) -
 fn compare_whole(
     legacy: (&Answer, &[u8]),
     extracted: (&Answer, &[u8]),
+    json: JsonPolicy,
     found: &mut Differences<'_>,
 ) -> Option<NotComparable> {
     let ((legacy, left), (extracted, right)) = (legacy, extracted);
@@ -118,37 +170,94 @@ fn compare_whole(
         return None;
     }
     let sides = ((legacy, BodyView::Whole(left)), (extracted, BodyView::Whole(right)));
+    let push = |kind, found: &mut Differences<'_>| {
+        push_root(kind, sides.0, sides.1, found);
+        None
+    };
     if left.is_empty() || right.is_empty() {
-        push_root(if right.is_empty() { Kind::Missing } else { Kind::Extra }, sides.0, sides.1, found);
-        return None;
+        return push(if right.is_empty() { Kind::Missing } else { Kind::Extra }, found);
     }
-    let types = (BodyType::of(legacy), BodyType::of(extracted));
-    if types.0 == BodyType::Bytes || types.1 == BodyType::Bytes {
+    match BodyType::of_both(legacy, extracted) {
         // That the types differ is the header's difference, if that header is listed; else it is said here.
-        let is_typed = types.0 != types.1 && !found.has_kind(Kind::ContentType);
-        push_root(if is_typed { Kind::ContentType } else { Kind::Value }, sides.0, sides.1, found);
-        return None;
-    }
-    match (parse(left), parse(right)) {
-        (Ok(left), Ok(right)) => compare_json(&left, &right, found),
-        (Err(error), _) | (_, Err(error)) if error.is_limit() => return Some(NotComparable::Unreadable),
-        (Ok(_), Err(_)) | (Err(_), Ok(_)) if types != (BodyType::Unsaid, BodyType::Unsaid) => {
-            push_root(Kind::Format, sides.0, sides.1, found);
+        None if !found.has_kind(Kind::ContentType) => push(Kind::ContentType, found),
+        None | Some(BodyType::Bytes) => push(Kind::Value, found),
+        Some(BodyType::Json) => compare_documents((parse(left), parse(right)), json, found, push),
+        Some(BodyType::Lines) => {
+            compare_documents((texts::documents(left), texts::documents(right)), json, found, push)
         }
-        _ => push_root(Kind::Value, sides.0, sides.1, found),
+        Some(BodyType::Unsaid) => match (parse(left), parse(right)) {
+            (Ok(left), Ok(right)) => compare_json(&left, &right, json, found),
+            (Err(error), _) | (_, Err(error)) if error.is_limit() => Some(NotComparable::Unreadable),
+            _ => push(Kind::Value, found),
+        },
+        Some(BodyType::Html) => match (html::read(&text_of(left)), html::read(&text_of(right))) {
+            (Ok(left), Ok(right)) => compare_markup(&left, &right, found),
+            _ => Some(NotComparable::Unreadable),
+        },
+        Some(BodyType::Xml) => match (xml::read(&text_of(left)), xml::read(&text_of(right))) {
+            (Ok(left), Ok(right)) => compare_markup(&left, &right, found),
+            (Err(XmlError::BeyondLimits), _) | (_, Err(XmlError::BeyondLimits)) => Some(NotComparable::Unreadable),
+            (Ok(_), Err(_)) | (Err(_), Ok(_)) => push(Kind::Format, found),
+            (Err(_), Err(_)) => push(Kind::Value, found),
+        },
+        Some(BodyType::Form) => match (forms::read(left), forms::read(right)) {
+            (Some(left), Some(right)) => compare_texts(&left, &right, found),
+            _ => Some(NotComparable::Unreadable),
+        },
+        Some(BodyType::Text) => compare_lines(&text_of(left), &text_of(right), found),
+        Some(BodyType::Events) => compare_events(left, right, true, found),
+        Some(BodyType::Grpc) => grpc::compare_messages(left, right, found),
     }
-    None
+}
+
+fn compare_documents(
+    documents: (Result<Json<'_>, JsonError>, Result<Json<'_>, JsonError>),
+    json: JsonPolicy,
+    found: &mut Differences<'_>,
+    mut push: impl FnMut(Kind, &mut Differences<'_>) -> Option<NotComparable>,
+) -> Option<NotComparable> {
+    match documents {
+        (Ok(left), Ok(right)) => compare_json(&left, &right, json, found),
+        (Err(error), _) | (_, Err(error)) if error.is_limit() => Some(NotComparable::Unreadable),
+        (Ok(_), Err(_)) | (Err(_), Ok(_)) => push(Kind::Format, found),
+        (Err(_), Err(_)) => push(Kind::Value, found),
+    }
+}
+
+/// A text of one line is a value; one of several is a list of them.
+fn compare_lines(left: &str, right: &str, found: &mut Differences<'_>) -> Option<NotComparable> {
+    if !left.contains('\n') && !right.contains('\n') {
+        let [left, right] = [left, right].map(|text| Json::String(text.into()));
+        return compare_texts(&left, &right, found);
+    }
+    compare_texts(&texts::lines(left), &texts::lines(right), found)
+}
+
+/// `is_whole`: whether both ends are there. Otherwise only what both have begun with is compared.
+fn compare_events(left: &[u8], right: &[u8], is_whole: bool, found: &mut Differences<'_>) -> Option<NotComparable> {
+    let (left, right) = (text_of(left), text_of(right));
+    let (left, right) = (events::read(&left, is_whole), events::read(&right, is_whole));
+    let most = if is_whole { events::EVENTS_MAX } else { left.count().min(right.count()) };
+    let unknown = compare_json(&left.document(most), &right.document(most), JsonPolicy::default(), found);
+    if is_whole && left.rest != right.rest {
+        let shown = |rest: &str| Some(shown_bytes(rest.len() as u64, rest.as_bytes()));
+        found.push_body(&[], Kind::ArrayContent, None, || (shown(left.rest), shown(right.rest), None));
+    }
+    unknown
 }
 
 fn push_root(kind: Kind, legacy: Side<'_>, extracted: Side<'_>, found: &mut Differences<'_>) {
-    found.push_body(&[], kind, || (shown(legacy), shown(extracted)));
+    found.push_body(&[], kind, None, || (shown(legacy), shown(extracted), None));
 }
 
 fn shown((answer, view): Side<'_>) -> Option<Shown> {
-    let (bytes, known): (u64, &[u8]) = match view {
-        BodyView::Whole([]) => return None,
-        BodyView::Whole(bytes) => (u64::try_from(bytes.len()).unwrap_or(u64::MAX), bytes),
-        BodyView::Beginning(_) | BodyView::Unreadable(_) => (answer.body_bytes, &answer.body),
-    };
-    Some(Shown::Bytes { bytes, digest: Sha256::digest(known).into() })
+    match view {
+        BodyView::Whole([]) => None,
+        BodyView::Whole(bytes) => Some(shown_bytes(bytes.len() as u64, bytes)),
+        BodyView::Beginning(_) | BodyView::Unreadable(_) => Some(shown_bytes(answer.body_bytes, &answer.body)),
+    }
+}
+
+fn shown_bytes(bytes: u64, known: &[u8]) -> Shown {
+    Shown::Bytes { bytes, digest: Sha256::digest(known).into() }
 }

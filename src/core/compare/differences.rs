@@ -6,13 +6,17 @@ use std::fmt;
 use bytes::Bytes;
 use http::HeaderName;
 
-use crate::compare::pointer::{Pointer, Step};
-use crate::compare::rules::{StepRef, forgiving, names_a_position};
+use crate::compare::pointer::Pointer;
+use crate::compare::rules::{Rules, StepRef};
 use crate::compare::{Comparison, ComparisonResult, NotComparable};
+use crate::day::Day;
+use crate::difference::Kind;
 use crate::route::CompareRule;
 
 /// Most differences kept of one pair; all are counted.
 pub const DIFFERENCES_MAX: usize = 100;
+/// Most warnings kept of one pair.
+pub const WARNINGS_MAX: usize = 20;
 
 /// One difference of one pair. Holds values as they were: never stored or shown before it went through `redact`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +29,24 @@ pub struct Difference {
     pub legacy: Option<Shown>,
     /// What extracted had; `None`: nothing.
     pub extracted: Option<Shown>,
-    /// The rule (by index) that has something to say about it.
+    /// The rule (by index) that was asked about it and did not take it.
     pub rule: Option<usize>,
+    /// Of two arrays: what each has that the other has not, whatever its place.
+    pub unmatched: Option<Box<Unmatched>>,
+}
+
+/// Elements that only one of two arrays has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unmatched {
+    /// Only legacy's; at most [`Unmatched::MAX`] of them.
+    pub legacy: Vec<Shown>,
+    /// Only extracted's; likewise.
+    pub extracted: Vec<Shown>,
+}
+
+impl Unmatched {
+    /// Most elements shown of each side.
+    pub const MAX: usize = 8;
 }
 
 /// A place in an answer, in the order of weight.
@@ -36,6 +56,8 @@ pub enum Location {
     Status,
     /// A header. Written `header:<name>`.
     Header(Name),
+    /// A trailer. Written `trailer:<name>`.
+    Trailer(Name),
     /// A place in the body. Written as a JSON pointer; the root is empty.
     Body(Pointer),
 }
@@ -45,6 +67,7 @@ impl fmt::Display for Location {
         match self {
             Location::Status => f.write_str("status"),
             Location::Header(name) => write!(f, "header:{}", name.0),
+            Location::Trailer(name) => write!(f, "trailer:{}", name.0),
             Location::Body(pointer) => pointer.fmt(f),
         }
     }
@@ -63,101 +86,6 @@ impl Ord for Name {
 impl PartialOrd for Name {
     fn partial_cmp(&self, other: &Name) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
-    }
-}
-
-/// How two answers differ at one place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Two values of one type.
-    Value,
-    /// Two types.
-    Type,
-    /// Legacy has it, extracted lacks it.
-    Missing,
-    /// Extracted has it, legacy lacks it.
-    Extra,
-    /// The same elements in another order.
-    ArrayOrder,
-    /// Arrays of different lengths; nothing inside is compared.
-    ArrayLength,
-    /// Unordered arrays of one length with different elements.
-    ArrayContent,
-    /// One side is not what its type says.
-    Format,
-    /// A key is there twice, and not alike on both sides.
-    DuplicateKey,
-    /// Two statuses.
-    Status,
-    /// Two values of a header.
-    Header,
-    /// Two media types or charsets.
-    ContentType,
-    /// A body was larger than is compared.
-    Truncated,
-    /// Legacy failed, extracted did not, or not alike.
-    LegacyError,
-    /// Extracted failed, legacy did not, or not alike.
-    ExtractedError,
-    /// Extracted gave no answer in time.
-    ExtractedTimeout,
-    /// 401, 403 or 419 on one side only.
-    AuthMismatch,
-}
-
-impl Kind {
-    /// All of them, in the order above; the labels of a metric.
-    pub const ALL: [Kind; 17] = [
-        Kind::Value,
-        Kind::Type,
-        Kind::Missing,
-        Kind::Extra,
-        Kind::ArrayOrder,
-        Kind::ArrayLength,
-        Kind::ArrayContent,
-        Kind::Format,
-        Kind::DuplicateKey,
-        Kind::Status,
-        Kind::Header,
-        Kind::ContentType,
-        Kind::Truncated,
-        Kind::LegacyError,
-        Kind::ExtractedError,
-        Kind::ExtractedTimeout,
-        Kind::AuthMismatch,
-    ];
-
-    /// As written in labels and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Kind::Value => "value",
-            Kind::Type => "type",
-            Kind::Missing => "missing",
-            Kind::Extra => "extra",
-            Kind::ArrayOrder => "array_order",
-            Kind::ArrayLength => "array_length",
-            Kind::ArrayContent => "array_content",
-            Kind::Format => "format",
-            Kind::DuplicateKey => "duplicate_key",
-            Kind::Status => "status",
-            Kind::Header => "header",
-            Kind::ContentType => "content_type",
-            Kind::Truncated => "truncated",
-            Kind::LegacyError => "legacy_error",
-            Kind::ExtractedError => "extracted_error",
-            Kind::ExtractedTimeout => "extracted_timeout",
-            Kind::AuthMismatch => "auth_mismatch",
-        }
-    }
-
-    const fn is_failure(self) -> bool {
-        matches!(self, Kind::LegacyError | Kind::ExtractedError | Kind::ExtractedTimeout)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -208,50 +136,38 @@ pub(crate) struct Mark {
     total: u64,
     by_kind: [u64; Kind::ALL.len()],
     forgiven: u64,
+    expected: u64,
 }
 
 /// Everything found in one pair.
 pub(crate) struct Differences<'r> {
-    rules: &'r [CompareRule],
-    has_positions: bool,
+    pub(crate) rules: Rules<'r>,
     kept: Vec<Difference>,
     total: u64,
     /// In the order of [`Kind::ALL`].
     by_kind: [u64; Kind::ALL.len()],
     forgiven: u64,
+    expected: u64,
+    warnings: Vec<Difference>,
     rules_hit: BTreeSet<usize>,
 }
 
 impl<'r> Differences<'r> {
-    pub(crate) fn new(rules: &'r [CompareRule]) -> Differences<'r> {
+    pub(crate) fn new(rules: &'r [CompareRule], today: Day) -> Differences<'r> {
         Differences {
-            rules,
-            has_positions: rules.iter().any(names_a_position),
+            rules: Rules::new(rules, today),
             kept: Vec::new(),
             total: 0,
             by_kind: [0; Kind::ALL.len()],
             forgiven: 0,
+            expected: 0,
+            warnings: Vec::new(),
             rules_hit: BTreeSet::new(),
         }
     }
 
     pub(crate) const fn total(&self) -> u64 {
         self.total
-    }
-
-    /// Whether nothing is forgiven anywhere.
-    pub(crate) const fn is_strict(&self) -> bool {
-        self.rules.is_empty()
-    }
-
-    /// Whether a rule may speak of one position of an array.
-    pub(crate) const fn has_positions(&self) -> bool {
-        self.has_positions
-    }
-
-    /// Whether a difference at `path` would be forgiven.
-    pub(crate) fn is_forgiven(&self, path: &[StepRef<'_>]) -> bool {
-        forgiving(self.rules, path).is_some()
     }
 
     pub(crate) fn has_kind(&self, kind: Kind) -> bool {
@@ -265,32 +181,49 @@ impl<'r> Differences<'r> {
     /// Notes a difference outside the body.
     pub(crate) fn push(&mut self, path: Location, kind: Kind, legacy: Option<Shown>, extracted: Option<Shown>) {
         if self.count(kind) {
-            self.kept.push(Difference { path, kind, legacy, extracted, rule: None });
+            self.kept.push(Difference { path, kind, legacy, extracted, rule: None, unmatched: None });
         }
     }
 
-    /// Notes a difference in the body, unless a rule forgives it. `shown` is asked only when the difference is kept.
+    /// Notes what is shown beside differences and is none.
+    pub(crate) fn warn(&mut self, path: Location, kind: Kind, legacy: Option<Shown>, extracted: Option<Shown>) {
+        if self.warnings.len() < WARNINGS_MAX {
+            self.warnings.push(Difference { path, kind, legacy, extracted, rule: None, unmatched: None });
+        }
+    }
+
+    /// Notes a difference in the body, unless a rule forgives or wants it. `shown` is asked only when the difference is kept.
     pub(crate) fn push_body(
         &mut self,
         path: &[StepRef<'_>],
         kind: Kind,
-        shown: impl FnOnce() -> (Option<Shown>, Option<Shown>),
+        asked: Option<usize>,
+        shown: impl FnOnce() -> (Option<Shown>, Option<Shown>, Option<Box<Unmatched>>),
     ) {
-        if let Some(rule) = forgiving(self.rules, path) {
-            self.forgiven += 1;
+        if let Some(rule) = self.rules.ignoring(path) {
+            return self.forgive(rule);
+        }
+        if let Some(rule) = self.rules.expecting(path, kind) {
+            self.expected += 1;
             self.rules_hit.insert(rule);
             return;
         }
         if self.count(kind) {
-            let steps = path.iter().map(|step| match step {
-                StepRef::Index(index) => Step::Index(*index),
-                StepRef::AnyIndex => Step::Key("*".into()),
-                StepRef::Key(key) => Step::Key((*key).into()),
-            });
-            let (legacy, extracted) = shown();
-            let path = Location::Body(Pointer(steps.collect()));
-            self.kept.push(Difference { path, kind, legacy, extracted, rule: None });
+            let (legacy, extracted, unmatched) = shown();
+            let path = Location::Body(Pointer(path.iter().map(|step| step.to_step()).collect()));
+            self.kept.push(Difference { path, kind, legacy, extracted, rule: asked, unmatched });
         }
+    }
+
+    /// Notes that a rule took a difference for none.
+    pub(crate) fn forgive(&mut self, rule: usize) {
+        self.forgiven += 1;
+        self.rules_hit.insert(rule);
+    }
+
+    /// Notes that a rule was of use without a difference.
+    pub(crate) fn used(&mut self, rule: usize) {
+        self.rules_hit.insert(rule);
     }
 
     /// Counts one; whether there is room to keep it.
@@ -303,7 +236,13 @@ impl<'r> Differences<'r> {
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        Mark { kept: self.kept.len(), total: self.total, by_kind: self.by_kind, forgiven: self.forgiven }
+        Mark {
+            kept: self.kept.len(),
+            total: self.total,
+            by_kind: self.by_kind,
+            forgiven: self.forgiven,
+            expected: self.expected,
+        }
     }
 
     /// Forgets what was found since `mark`; rules that were of use stay so.
@@ -312,6 +251,12 @@ impl<'r> Differences<'r> {
         self.total = mark.total;
         self.by_kind = mark.by_kind;
         self.forgiven = mark.forgiven;
+        self.expected = mark.expected;
+    }
+
+    /// The rules that were of use so far; to be put back after a mere trial.
+    pub(crate) fn rules_hit(&mut self) -> &mut BTreeSet<usize> {
+        &mut self.rules_hit
     }
 
     pub(crate) fn finish(mut self, unknown: Option<NotComparable>, both_failed: bool) -> Comparison {
@@ -324,6 +269,7 @@ impl<'r> Differences<'r> {
             _ if by_kind.iter().any(|(kind, _)| kind.is_failure()) => ComparisonResult::Failed,
             _ if self.total > cut => ComparisonResult::Mismatch,
             Some(reason) => ComparisonResult::NotComparable(reason),
+            None if self.expected > 0 => ComparisonResult::Expected,
             None if both_failed => ComparisonResult::BothError,
             None => ComparisonResult::Match,
         };
@@ -333,6 +279,8 @@ impl<'r> Differences<'r> {
             total: self.total,
             by_kind,
             forgiven: self.forgiven,
+            expected: self.expected,
+            warnings: self.warnings,
             rules_hit: self.rules_hit.into_iter().collect(),
         }
     }

@@ -1,24 +1,69 @@
-//! The listed headers: whether they are there, and what they say, each by its own sense of equal.
+//! Headers: whether they are there, and what they say, each by its own sense of equal.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 
-use crate::compare::differences::{Differences, Kind, Location, Name, Shown};
+use crate::compare::differences::{Differences, Location, Name, Shown};
+use crate::difference::Kind;
+use crate::route::{HeaderMode, HeaderPolicy, Presence};
 
-/// Compares the headers of that name in both answers.
-pub(crate) fn compare(legacy: &HeaderMap, extracted: &HeaderMap, listed: &[HeaderName], found: &mut Differences<'_>) {
-    for name in listed {
-        let [left, right] = [legacy, extracted].map(|headers| joined(headers, name));
-        let kind = match (&left, &right) {
-            (None, None) => continue,
-            (Some(left), Some(right)) if meaning(name, left) == meaning(name, right) => continue,
-            (Some(_), Some(_)) if name == header::CONTENT_TYPE => Kind::ContentType,
-            (Some(_), Some(_)) => Kind::Header,
-            (Some(_), None) => Kind::Missing,
-            (None, Some(_)) => Kind::Extra,
-        };
-        let [left, right] = [left, right].map(|value| value.map(|value| Shown::Header(Bytes::from(value))));
-        found.push(Location::Header(Name(name.clone())), kind, left, right);
+/// Fields that frame a message on its own connection: they say how it came, not what it is.
+const FRAMING: [&str; 8] =
+    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// Compares the headers that the policy speaks of.
+pub(crate) fn compare(legacy: &HeaderMap, extracted: &HeaderMap, policy: &HeaderPolicy, found: &mut Differences<'_>) {
+    match policy.mode {
+        HeaderMode::Listed => policy.listed.iter().for_each(|name| compare_one(name, legacy, extracted, found)),
+        HeaderMode::All => {
+            let names: BTreeSet<&str> = legacy.keys().chain(extracted.keys()).map(HeaderName::as_str).collect();
+            for name in names.into_iter().filter(|name| !FRAMING.contains(name)) {
+                let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+                if policy.volatile.contains(&name) {
+                    compare_presence(&name, legacy, extracted, policy.presence, found);
+                } else {
+                    compare_one(&name, legacy, extracted, found);
+                }
+            }
+        }
+    }
+}
+
+fn compare_one(name: &HeaderName, legacy: &HeaderMap, extracted: &HeaderMap, found: &mut Differences<'_>) {
+    let [left, right] = [legacy, extracted].map(|headers| joined(headers, name));
+    let kind = match (&left, &right) {
+        (None, None) => return,
+        (Some(left), Some(right)) if meaning(name, left) == meaning(name, right) => return,
+        (Some(_), Some(_)) if name == header::CONTENT_TYPE => Kind::ContentType,
+        (Some(_), Some(_)) => Kind::Header,
+        (Some(_), None) => Kind::Missing,
+        (None, Some(_)) => Kind::Extra,
+    };
+    let [left, right] = [left, right].map(|value| value.map(|value| Shown::Header(Bytes::from(value))));
+    found.push(Location::Header(Name(name.clone())), kind, left, right);
+}
+
+/// Of a header that says something else each time, only whether it is there.
+fn compare_presence(
+    name: &HeaderName,
+    legacy: &HeaderMap,
+    extracted: &HeaderMap,
+    presence: Presence,
+    found: &mut Differences<'_>,
+) {
+    let [left, right] = [legacy, extracted].map(|headers| joined(headers, name).map(|it| Shown::Header(it.into())));
+    let kind = match (&left, &right) {
+        (Some(_), None) => Kind::Missing,
+        (None, Some(_)) => Kind::Extra,
+        _ => return,
+    };
+    let place = Location::Header(Name(name.clone()));
+    match presence {
+        Presence::Report => found.push(place, kind, left, right),
+        Presence::Warn => found.warn(place, kind, left, right),
+        Presence::Ignore => {}
     }
 }
 
@@ -139,8 +184,9 @@ mod tests {
             }
             headers
         };
-        let mut found = Differences::new(&[]);
-        compare(&of(left), &of(right), std::slice::from_ref(&name), &mut found);
+        let mut found = Differences::new(&[], "2026-11-21".parse().expect("a day"));
+        let policy = HeaderPolicy { listed: vec![name.clone()], ..HeaderPolicy::default() };
+        compare(&of(left), &of(right), &policy, &mut found);
         found.total() == 0
     }
 

@@ -1,116 +1,122 @@
-//! Two JSON documents, structurally: members by key, elements by position.
+//! Two documents, structurally: members by key, elements by position, by a key of theirs, or wherever they fit.
+//!
+//! What is read into the shape of JSON (forms, texts, events) goes the same way, as do the values of marked-up pages.
 
-use sha2::{Digest, Sha256};
-use xxhash_rust::xxh3::Xxh3;
-
-use crate::compare::differences::{Differences, Kind, Shown};
+use crate::compare::NotComparable;
+use crate::compare::differences::{Differences, Unmatched};
 use crate::compare::rules::StepRef;
+use crate::compare::spelling::shown;
+use crate::compare::values::{asked, is_same, kind_of};
+use crate::difference::Kind;
 use crate::json::{Json, Member, Object};
+use crate::route::JsonPolicy;
 
-/// Most differing elements among which a new order is looked for.
-const REORDERED_MAX: usize = 10_000;
-/// Most values hashed for that in one pair; beyond, elements are reported one by one.
-const HASHED_MAX: u64 = 4_000_000;
+/// Most values hashed in one pair, to find out which elements belong together.
+const WORK_MAX: u64 = 2_000_000;
+/// What comparing two values on trial costs of that.
+const TRIAL_WORK: u64 = 8;
 
-/// Notes every difference between two documents.
-pub(crate) fn compare_json(legacy: &Json<'_>, extracted: &Json<'_>, found: &mut Differences<'_>) {
-    Walk { path: Vec::new(), hashes_left: HASHED_MAX, found }.values(legacy, extracted);
+/// Notes every difference between two documents; `Some` when it could not be found out whether there are any.
+pub(crate) fn compare_json(
+    legacy: &Json<'_>,
+    extracted: &Json<'_>,
+    json: JsonPolicy,
+    found: &mut Differences<'_>,
+) -> Option<NotComparable> {
+    let mut walk = Walk::new(json, true, found);
+    walk.values(legacy, extracted);
+    walk.gave_up()
+}
+
+/// As [`compare_json`], for what has texts only and no options of its own.
+pub(crate) fn compare_texts(
+    legacy: &Json<'_>,
+    extracted: &Json<'_>,
+    found: &mut Differences<'_>,
+) -> Option<NotComparable> {
+    let mut walk = Walk::new(JsonPolicy::default(), false, found);
+    walk.values(legacy, extracted);
+    walk.gave_up()
 }
 
 /// Calls itself for what is inside, as deep as the reader went at most.
-struct Walk<'w, 'r, 'a> {
-    path: Vec<StepRef<'a>>,
-    hashes_left: u64,
-    found: &'w mut Differences<'r>,
+pub(crate) struct Walk<'w, 'r, 'a> {
+    pub(super) path: Vec<StepRef<'a>>,
+    pub(super) json: JsonPolicy,
+    /// Whether `"1"` is something else than `1`.
+    has_types: bool,
+    pub(super) work_left: u64,
+    /// Set when something was left undecided.
+    pub(super) is_undecided: bool,
+    /// While it is only asked whether two values are the same: what had been found before.
+    pub(super) trial: Option<u64>,
+    pub(super) found: &'w mut Differences<'r>,
 }
 
-impl<'a> Walk<'_, '_, 'a> {
-    fn values(&mut self, legacy: &'a Json<'_>, extracted: &'a Json<'_>) {
+impl<'w, 'r, 'a> Walk<'w, 'r, 'a>
+where
+    'r: 'a,
+{
+    pub(super) fn new(json: JsonPolicy, has_types: bool, found: &'w mut Differences<'r>) -> Walk<'w, 'r, 'a> {
+        Walk { path: Vec::new(), json, has_types, work_left: WORK_MAX, is_undecided: false, trial: None, found }
+    }
+
+    pub(super) const fn gave_up(&self) -> Option<NotComparable> {
+        if self.is_undecided { Some(NotComparable::TooComplex) } else { None }
+    }
+
+    pub(super) fn values(&mut self, legacy: &'a Json<'_>, extracted: &'a Json<'_>) {
+        if self.trial.is_some() {
+            self.work_left = self.work_left.saturating_sub(TRIAL_WORK);
+        }
         match (legacy, extracted) {
-            (Json::Null, Json::Null) => {}
-            (Json::Bool(left), Json::Bool(right)) if left == right => {}
-            (Json::Number(left), Json::Number(right)) if left == right => {}
-            (Json::String(left), Json::String(right)) if left == right => {}
             (Json::Array(left), Json::Array(right)) => self.arrays(left, right, legacy, extracted),
             (Json::Object(left), Json::Object(right)) => self.objects(left, right),
-            (left, right) if left.type_name() == right.type_name() => self.push(Kind::Value, Some(left), Some(right)),
-            (left, right) => self.push(Kind::Type, Some(left), Some(right)),
+            (Json::Array(_) | Json::Object(_), _) | (_, Json::Array(_) | Json::Object(_)) => {
+                self.push(Kind::Type, None, Some(legacy), Some(extracted));
+            }
+            (left, right) if is_same(left, right, self.json) => {}
+            (left, right) => self.differing(left, right),
         }
     }
 
-    fn push(&mut self, kind: Kind, legacy: Option<&Json<'_>>, extracted: Option<&Json<'_>>) {
-        self.found.push_body(&self.path, kind, || (legacy.map(shown), extracted.map(shown)));
+    fn differing(&mut self, legacy: &Json<'_>, extracted: &Json<'_>) {
+        let kind = kind_of(legacy, extracted, self.json);
+        let Some((index, rule)) = self.found.rules.value(&self.path) else {
+            return self.push(kind, None, Some(legacy), Some(extracted));
+        };
+        match asked(rule, legacy, extracted, kind, self.has_types) {
+            None => self.found.forgive(index),
+            Some(kind) => self.push(kind, Some(index), Some(legacy), Some(extracted)),
+        }
+    }
+
+    pub(super) fn push(
+        &mut self,
+        kind: Kind,
+        asked: Option<usize>,
+        legacy: Option<&Json<'_>>,
+        extracted: Option<&Json<'_>>,
+    ) {
+        self.found.push_body(&self.path, kind, asked, || (legacy.map(shown), extracted.map(shown), None));
+    }
+
+    /// As [`Walk::push`], for two arrays of which it is known what only one has.
+    pub(super) fn push_arrays(&mut self, kind: Kind, legacy: &Json<'_>, extracted: &Json<'_>, unmatched: Unmatched) {
+        self.found.push_body(&self.path, kind, None, || {
+            (Some(shown(legacy)), Some(shown(extracted)), Some(Box::new(unmatched)))
+        });
+    }
+
+    /// Whether it is already known that two values are not the same, and nothing more is asked.
+    pub(super) fn is_settled(&self) -> bool {
+        self.trial.is_some_and(|before| self.found.total() != before || self.work_left == 0)
     }
 
     fn push_member(&mut self, kind: Kind, key: &'a str, legacy: Option<&Json<'_>>, extracted: Option<&Json<'_>>) {
         self.path.push(StepRef::Key(key));
-        self.push(kind, legacy, extracted);
+        self.push(kind, None, legacy, extracted);
         self.path.pop();
-    }
-
-    fn arrays(&mut self, left: &'a [Json<'_>], right: &'a [Json<'_>], legacy: &Json<'_>, extracted: &Json<'_>) {
-        if left.len() != right.len() {
-            self.push(Kind::ArrayLength, Some(legacy), Some(extracted));
-            return;
-        }
-        let mark = self.found.mark();
-        let mut differing = Vec::new();
-        for (index, (left, right)) in left.iter().zip(right).enumerate() {
-            let before = self.found.total();
-            self.path.push(StepRef::Index(index));
-            self.values(left, right);
-            self.path.pop();
-            if self.found.total() != before {
-                differing.push((left, right));
-            }
-        }
-        if differing.is_empty() {
-            return;
-        }
-        if self.found.has_positions() {
-            // A rule for one position must not hide that the elements of all positions are the same ones.
-            differing = left.iter().zip(right).collect();
-        }
-        if (2..=REORDERED_MAX).contains(&differing.len()) && self.is_reordered(&differing) {
-            self.found.rewind(mark);
-            self.push(Kind::ArrayOrder, Some(legacy), Some(extracted));
-        }
-    }
-
-    /// Whether both sides have the same elements, wherever they stand.
-    fn is_reordered(&mut self, pairs: &[(&'a Json<'_>, &'a Json<'_>)]) -> bool {
-        let (mut lefts, mut rights) = (Vec::new(), Vec::new());
-        self.path.push(StepRef::AnyIndex);
-        for (left, right) in pairs {
-            let (Some(left), Some(right)) = (self.hash(left), self.hash(right)) else { break };
-            lefts.push(left);
-            rights.push(right);
-        }
-        self.path.pop();
-        lefts.sort_unstable();
-        rights.sort_unstable();
-        lefts.len() == pairs.len() && lefts == rights
-    }
-
-    /// Of everything that is not forgiven. That a hash is no proof does no harm: what it finds alike is still reported.
-    fn hash(&mut self, value: &'a Json<'_>) -> Option<u128> {
-        let mut hasher = Xxh3::new();
-        let is_strict = self.found.is_strict();
-        let mut left = self.hashes_left;
-        let found = &*self.found;
-        let is_done = spell(
-            None,
-            value,
-            &mut self.path,
-            &mut |path| {
-                left = left.checked_sub(1)?;
-                Some(!is_strict && found.is_forgiven(path))
-            },
-            &mut |bytes| hasher.update(bytes),
-        )
-        .is_some();
-        self.hashes_left = left;
-        is_done.then(|| hasher.digest128())
     }
 
     fn objects(&mut self, left: &'a Object<'_>, right: &'a Object<'_>) {
@@ -121,6 +127,9 @@ impl<'a> Walk<'_, '_, 'a> {
         if is_lockstep {
             for ((key, left), (_, right)) in left.members.iter().zip(&right.members) {
                 self.member(key, left, right);
+                if self.is_settled() {
+                    return;
+                }
             }
             return;
         }
@@ -128,12 +137,17 @@ impl<'a> Walk<'_, '_, 'a> {
         let (mut lefts, mut rights) = (&lefts[..], &rights[..]);
         // Merges the two sorted lists, a run of equal keys at a time.
         while let Some(key) = smaller(lefts.first(), rights.first()) {
+            if self.is_settled() {
+                return;
+            }
             let (left, lefts_after) = run(lefts, key);
             let (right, rights_after) = run(rights, key);
             (lefts, rights) = (lefts_after, rights_after);
             match (left, right) {
                 ([left], [right]) => self.member(key, &left.1, &right.1),
+                ([one], []) | ([], [one]) if self.json.null_is_absent && matches!(one.1, Json::Null) => {}
                 ([left], []) => self.push_member(Kind::Missing, key, Some(&left.1), None),
+                ([], _) if self.json.allows_extra => {}
                 ([], [right]) => self.push_member(Kind::Extra, key, None, Some(&right.1)),
                 (left, right) => self.duplicates(key, left, right),
             }
@@ -176,75 +190,4 @@ fn smaller<'a>(left: Option<&&'a Member<'_>>, right: Option<&&'a Member<'_>>) ->
 fn run<'s, 'a, 'j>(members: &'s [&'a Member<'j>], key: &str) -> (&'s [&'a Member<'j>], &'s [&'a Member<'j>]) {
     let length = members.iter().take_while(|member| member.0 == key).count();
     members.split_at(length)
-}
-
-fn shown(value: &Json<'_>) -> Shown {
-    match value {
-        Json::Null => Shown::Null,
-        Json::Bool(value) => Shown::Bool(*value),
-        Json::Number(number) => Shown::Number(number.as_str().to_owned()),
-        Json::String(text) => Shown::String(text.to_string()),
-        Json::Array(items) => Shown::Array { items: items.len(), digest: digest(value) },
-        Json::Object(object) => Shown::Object { members: object.members.len(), digest: digest(value) },
-    }
-}
-
-fn digest(value: &Json<'_>) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    spell(None, value, &mut Vec::new(), &mut |_| Some(false), &mut |bytes| hasher.update(bytes));
-    hasher.finalize().into()
-}
-
-/// Writes a value (and its key, if it is a member) in one spelling: equal values alike, different ones differently.
-///
-/// `is_left_out` is asked for each value, and stops it all with `None`.
-fn spell<'a>(
-    key: Option<&str>,
-    value: &'a Json<'_>,
-    path: &mut Vec<StepRef<'a>>,
-    is_left_out: &mut impl FnMut(&[StepRef<'_>]) -> Option<bool>,
-    write: &mut impl FnMut(&[u8]),
-) -> Option<()> {
-    if is_left_out(path)? {
-        // A member that is forgiven may be absent, too; an element still takes its place.
-        if key.is_none() {
-            write(b"-");
-        }
-        return Some(());
-    }
-    let text = |tag: u8, text: &str, write: &mut dyn FnMut(&[u8])| {
-        write(&[tag]);
-        write(&text.len().to_le_bytes());
-        write(text.as_bytes());
-    };
-    if let Some(key) = key {
-        text(b'k', key, write);
-    }
-    match value {
-        Json::Null => write(b"z"),
-        Json::Bool(value) => write(if *value { b"t" } else { b"f" }),
-        Json::Number(number) => text(b'n', &number.canonical().to_string(), write),
-        Json::String(string) => text(b's', string, write),
-        Json::Array(items) => {
-            write(b"[");
-            for (index, item) in items.iter().enumerate() {
-                path.push(StepRef::Index(index));
-                let done = spell(None, item, path, is_left_out, write);
-                path.pop();
-                done?;
-            }
-            write(b"]");
-        }
-        Json::Object(object) => {
-            write(b"{");
-            for (key, member) in object.sorted() {
-                path.push(StepRef::Key(key));
-                let done = spell(Some(key), member, path, is_left_out, write);
-                path.pop();
-                done?;
-            }
-            write(b"}");
-        }
-    }
-    Some(())
 }

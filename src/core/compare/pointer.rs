@@ -10,6 +10,20 @@ pub enum Step {
     Index(usize),
     /// A member of an object; a key that looks like a number is still a key.
     Key(Arc<str>),
+    /// The element of an array whose member `key` says `value`. Written `[key=value]`.
+    Item {
+        /// The member's name.
+        key: Arc<str>,
+        /// What it says.
+        value: Arc<str>,
+    },
+    /// An element, an attribute or a text of a marked-up document. Written `div[0]`, `@class`, `text()`.
+    Node {
+        /// Its name.
+        name: Arc<str>,
+        /// Its place among those of its name; `None`: there is one at most.
+        index: Option<usize>,
+    },
 }
 
 /// A place in a document; the root is empty.
@@ -22,6 +36,9 @@ impl fmt::Display for Pointer {
             match step {
                 Step::Index(index) => write!(f, "/{index}")?,
                 Step::Key(key) => write!(f, "/{}", escape(key))?,
+                Step::Item { key, value } => write!(f, "/[{}={}]", escape(key), escape(value))?,
+                Step::Node { name, index: Some(index) } => write!(f, "/{}[{index}]", escape(name))?,
+                Step::Node { name, index: None } => write!(f, "/{}", escape(name))?,
             }
         }
         Ok(())
@@ -43,5 +60,9 @@ mod tests {
             Pointer(vec![Step::Key("a/b".into()), Step::Index(0), Step::Key("".into()), Step::Key("~1".into())]);
         assert_eq!(pointer.to_string(), "/a~1b/0//~01");
         assert_eq!(Pointer::default().to_string(), "");
+        let item = Step::Item { key: "id".into(), value: "a/1".into() };
+        let node = |name: &str, index| Step::Node { name: name.into(), index };
+        let pointer = Pointer(vec![item, node("div", Some(2)), node("@class", None)]);
+        assert_eq!(pointer.to_string(), "/[id=a~11]/div[2]/@class");
     }
 }

@@ -1,7 +1,9 @@
-//! Which rule speaks for a place. Rules are a list; the first whose path holds decides.
+//! Which rule speaks for a place. Rules are a list; of each sort, the first whose path holds decides.
 
 use crate::compare::pointer::{Pointer, Step};
-use crate::route::{CompareRule, PointerPattern, PointerSegment, RuleAction};
+use crate::day::Day;
+use crate::difference::Kind;
+use crate::route::{ArrayOrder, CompareRule, JsonPolicy, PointerPattern, PointerSegment, RuleAction, ValueRule};
 
 /// A step as a walk knows it, before it is worth an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,20 @@ pub enum StepRef<'a> {
     AnyIndex,
     /// A member of an object.
     Key(&'a str),
+    /// The element of an array whose member `key` says `value`.
+    Item {
+        /// The member's name.
+        key: &'a str,
+        /// What it says.
+        value: &'a str,
+    },
+    /// An element, an attribute or a text of a marked-up document.
+    Node {
+        /// Its name.
+        name: &'a str,
+        /// Its place among those of its name; `None`: there is one at most.
+        index: Option<usize>,
+    },
 }
 
 impl<'a> From<&'a Step> for StepRef<'a> {
@@ -19,11 +35,24 @@ impl<'a> From<&'a Step> for StepRef<'a> {
         match step {
             Step::Index(index) => StepRef::Index(*index),
             Step::Key(key) => StepRef::Key(key),
+            Step::Item { key, value } => StepRef::Item { key, value },
+            Step::Node { name, index } => StepRef::Node { name, index: *index },
         }
     }
 }
 
 impl StepRef<'_> {
+    /// Worth an allocation.
+    pub fn to_step(self) -> Step {
+        match self {
+            StepRef::Index(index) => Step::Index(index),
+            StepRef::AnyIndex => Step::Key("*".into()),
+            StepRef::Key(key) => Step::Key(key.into()),
+            StepRef::Item { key, value } => Step::Item { key: key.into(), value: value.into() },
+            StepRef::Node { name, index } => Step::Node { name: name.into(), index },
+        }
+    }
+
     fn is(self, text: &str) -> bool {
         match self {
             StepRef::Key(key) => key == text,
@@ -32,19 +61,146 @@ impl StepRef<'_> {
             StepRef::Index(index) => {
                 text.bytes().next().is_some_and(|b| b.is_ascii_digit()) && text == index.to_string()
             }
+            StepRef::Item { key, value } => {
+                let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+                inside.and_then(|inside| inside.strip_prefix(key)?.strip_prefix('=')) == Some(value)
+            }
+            // Without a place, all of that name.
+            StepRef::Node { name, index } => match text.strip_prefix(name) {
+                Some("") => true,
+                Some(place) => index.is_some_and(|index| place == format!("[{index}]")),
+                None => false,
+            },
         }
     }
 }
 
-/// The first rule that forgives a difference at `path`: one whose own path is `path`, or, as a whole subtree is left out, lies above it.
-pub fn forgiving(rules: &[CompareRule], path: &[StepRef<'_>]) -> Option<usize> {
-    rules.iter().position(|rule| match rule.action {
-        RuleAction::Ignore => covers(&rule.path, path),
-    })
+/// Why a rule is worth a second look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Its last day has passed: it forgives nothing any more.
+    Expired,
+    /// It was of no use in any pair so far.
+    Unused,
+}
+
+impl Idle {
+    /// As written in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Idle::Expired => "expired",
+            Idle::Unused => "unused",
+        }
+    }
+}
+
+/// The rules (by index) that do nothing, of those of a route. `hits`: in how many pairs each was of use.
+pub fn idle(rules: &[CompareRule], hits: &[u64], today: Day) -> Vec<(usize, Idle)> {
+    let why = |(index, rule): (usize, &CompareRule)| match hits.get(index) {
+        _ if rule.is_expired(today) => Some((index, Idle::Expired)),
+        None | Some(0) => Some((index, Idle::Unused)),
+        Some(_) => None,
+    };
+    rules.iter().enumerate().filter_map(why).collect()
+}
+
+/// How the elements of an array are put beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pairing<'r> {
+    /// By position.
+    Position,
+    /// Whichever fit.
+    Any,
+    /// By a member.
+    Key(&'r str),
+}
+
+type Ruled<'r, T> = Vec<(usize, &'r PointerPattern, T)>;
+
+/// The rules that hold today, by sort.
+pub(crate) struct Rules<'r> {
+    ignored: Ruled<'r, ()>,
+    keys: Ruled<'r, &'r str>,
+    orders: Ruled<'r, ArrayOrder>,
+    values: Ruled<'r, &'r ValueRule>,
+    expected: Ruled<'r, Kind>,
+    has_positions: bool,
+}
+
+impl<'r> Rules<'r> {
+    pub(crate) fn new(rules: &'r [CompareRule], today: Day) -> Rules<'r> {
+        let mut out = Rules {
+            ignored: Vec::new(),
+            keys: Vec::new(),
+            orders: Vec::new(),
+            values: Vec::new(),
+            expected: Vec::new(),
+            has_positions: false,
+        };
+        for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.is_expired(today)) {
+            out.has_positions |= names_a_position(rule);
+            match &rule.action {
+                RuleAction::Ignore => out.ignored.push((index, &rule.path, ())),
+                RuleAction::ArrayKey(key) => out.keys.push((index, &rule.path, key)),
+                RuleAction::ArrayOrder(order) => out.orders.push((index, &rule.path, *order)),
+                RuleAction::Value(value) => out.values.push((index, &rule.path, value)),
+                RuleAction::Expect(kind) => out.expected.push((index, &rule.path, *kind)),
+            }
+        }
+        out
+    }
+
+    /// Whether a rule may speak of one position of an array.
+    pub(crate) const fn has_positions(&self) -> bool {
+        self.has_positions
+    }
+
+    /// Whether nothing is left out anywhere.
+    pub(crate) const fn leaves_nothing_out(&self) -> bool {
+        self.ignored.is_empty()
+    }
+
+    /// Whether a difference in a text is one, whatever its place.
+    pub(crate) const fn forgives_nothing(&self) -> bool {
+        self.leaves_nothing_out() && self.is_spelled() && self.orders.is_empty()
+    }
+
+    /// Whether equal values have equal spellings: no rule takes for the same what differs.
+    pub(crate) const fn is_spelled(&self) -> bool {
+        self.values.is_empty() && self.expected.is_empty()
+    }
+
+    /// The rule that leaves `path` out: one for it, or for what lies above it.
+    pub(crate) fn ignoring(&self, path: &[StepRef<'_>]) -> Option<usize> {
+        self.ignored.iter().find(|(_, pattern, ())| covers(pattern, path)).map(|(index, ..)| *index)
+    }
+
+    /// The rule that wants a difference of that kind at `path`.
+    pub(crate) fn expecting(&self, path: &[StepRef<'_>], kind: Kind) -> Option<usize> {
+        let found = self.expected.iter().find(|(_, pattern, wanted)| *wanted == kind && matches(pattern, path));
+        found.map(|(index, ..)| *index)
+    }
+
+    /// The rule for the value at `path`.
+    pub(crate) fn value(&self, path: &[StepRef<'_>]) -> Option<(usize, &'r ValueRule)> {
+        self.values.iter().find(|(_, pattern, _)| matches(pattern, path)).map(|(index, _, rule)| (*index, *rule))
+    }
+
+    /// How the array at `path` is paired, and the rule that says so. A key is more than an order, so it comes first.
+    pub(crate) fn pairing(&self, path: &[StepRef<'_>], json: JsonPolicy) -> (Pairing<'r>, Option<usize>) {
+        if let Some((index, _, key)) = self.keys.iter().find(|(_, pattern, _)| matches(pattern, path)) {
+            return (Pairing::Key(key), Some(*index));
+        }
+        let rule = self.orders.iter().find(|(_, pattern, _)| covers(pattern, path));
+        match rule.map_or(json.array_order, |(_, _, order)| *order) {
+            ArrayOrder::Strict => (Pairing::Position, rule.map(|(index, ..)| *index)),
+            ArrayOrder::Ignore => (Pairing::Any, rule.map(|(index, ..)| *index)),
+        }
+    }
 }
 
 /// Whether a rule may speak of one position of an array.
-pub(crate) fn names_a_position(rule: &CompareRule) -> bool {
+fn names_a_position(rule: &CompareRule) -> bool {
     let is_position =
         |segment: &PointerSegment| matches!(segment, PointerSegment::Literal(text) if text.parse::<usize>().is_ok());
     rule.path.segments.iter().any(is_position)
@@ -146,6 +302,36 @@ pub(crate) mod tests {
             assert_eq!(matches(&pattern(text), &steps(path)), is_match, "{text} is {path}");
             assert_eq!(covers(&pattern(text), &steps(path)), is_cover, "{text} covers {path}");
         }
+    }
+
+    #[test]
+    fn elements_and_nodes_are_reached_by_their_names() {
+        let item = StepRef::Item { key: "id", value: "3" };
+        let node = |name, index| StepRef::Node { name, index };
+        for (text, path, is_match) in [
+            ("/items/[id=3]/x", vec![StepRef::Key("items"), item, StepRef::Key("x")], true),
+            ("/items/[id=4]/x", vec![StepRef::Key("items"), item, StepRef::Key("x")], false),
+            ("/items/[sku=3]/x", vec![StepRef::Key("items"), item, StepRef::Key("x")], false),
+            ("/items/*/x", vec![StepRef::Key("items"), item, StepRef::Key("x")], true),
+            ("/body/div[1]/@class", vec![node("body", None), node("div", Some(1)), node("@class", None)], true),
+            ("/body/div/@class", vec![node("body", None), node("div", Some(1)), node("@class", None)], true),
+            ("/body/div[0]/@class", vec![node("body", None), node("div", Some(1)), node("@class", None)], false),
+            ("/body/di/@class", vec![node("body", None), node("div", Some(1)), node("@class", None)], false),
+        ] {
+            assert_eq!(matches(&pattern(text), &path), is_match, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rule_without_use_or_time_is_named() {
+        let rule = |until: Option<&str>| CompareRule {
+            until: until.map(|day| day.parse().expect("a day")),
+            ..CompareRule::new(pattern("/a"), RuleAction::Ignore)
+        };
+        let rules = [rule(None), rule(None), rule(Some("2026-11-20")), rule(Some("2026-11-21"))];
+        let today = "2026-11-21".parse().expect("a day");
+        assert_eq!(idle(&rules, &[0, 5, 9, 1], today), [(0, Idle::Unused), (2, Idle::Expired)]);
+        assert_eq!(idle(&rules[..1], &[], today), [(0, Idle::Unused)]);
     }
 
     #[test]

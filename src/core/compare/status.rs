@@ -1,9 +1,9 @@
-//! Statuses: exactly equal, or a difference of the kind that says most.
-
-use http::StatusCode;
+//! Statuses: the same, mapped, or a difference of the kind that says most.
 
 use crate::compare::NotComparable;
-use crate::compare::differences::{Differences, Kind, Location, Shown};
+use crate::compare::differences::{Differences, Location, Shown};
+use crate::difference::Kind;
+use crate::route::{StatusMode, StatusPolicy};
 
 /// What two statuses leave to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +16,13 @@ pub(crate) enum StatusFinding {
     NotComparable(NotComparable),
 }
 
-pub(crate) fn compare(legacy: StatusCode, extracted: StatusCode, found: &mut Differences<'_>) -> StatusFinding {
-    compare_numbers(legacy.as_u16(), extracted.as_u16(), found)
-}
-
-pub(crate) fn compare_numbers(legacy: u16, extracted: u16, found: &mut Differences<'_>) -> StatusFinding {
-    if legacy == extracted {
+pub(crate) fn compare(
+    legacy: u16,
+    extracted: u16,
+    policy: &StatusPolicy,
+    found: &mut Differences<'_>,
+) -> StatusFinding {
+    if legacy == extracted || policy.map.contains(&(legacy, extracted)) {
         return StatusFinding::GoOn;
     }
     let has = |status: u16| legacy == status || extracted == status;
@@ -39,6 +40,9 @@ pub(crate) fn compare_numbers(legacy: u16, extracted: u16, found: &mut Differenc
         if has(status) && other_is_success(status) {
             return StatusFinding::NotComparable(NotComparable::Range);
         }
+    }
+    if policy.mode == StatusMode::Class && legacy / 100 == extracted / 100 {
+        return StatusFinding::GoOn;
     }
     let is_refusal = |status: u16| matches!(status, 401 | 403 | 419);
     let (kind, finding) = match (legacy >= 500, extracted >= 500) {

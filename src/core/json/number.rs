@@ -7,6 +7,24 @@ use std::fmt;
 pub struct Number<'a>(&'a str);
 
 impl<'a> Number<'a> {
+    /// A number that stands in a text by itself; `None`: it is none by the grammar of RFC 8259.
+    pub fn of_text(text: &'a str) -> Option<Number<'a>> {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let (mantissa, exponent) = digits.split_once(['e', 'E']).map_or((digits, None), |(m, e)| (m, Some(e)));
+        let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(w, f)| (w, Some(f)));
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number = is_digits(whole)
+            && (whole == "0" || !whole.starts_with('0'))
+            && fraction.is_none_or(is_digits)
+            && exponent.is_none_or(|exponent| is_digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)));
+        is_number.then_some(Number(text))
+    }
+
+    /// Whether it is written with a point or an exponent.
+    pub fn is_float(&self) -> bool {
+        self.0.contains(['.', 'e', 'E'])
+    }
+
     /// `text` follows the grammar of RFC 8259.
     pub(crate) const fn new(text: &'a str) -> Number<'a> {
         Number(text)
@@ -64,6 +82,15 @@ pub struct Decimal<'a> {
 }
 
 impl Decimal<'_> {
+    /// The digits as one number with its sign, and the power of ten that it is multiplied with; `None`: too long.
+    pub fn parts(&self) -> Option<(i128, i128)> {
+        let mut digits = 0i128;
+        for digit in self.digits() {
+            digits = digits.checked_mul(10)?.checked_add(i128::from(digit.checked_sub(b'0')?))?;
+        }
+        Some((if self.is_negative { -digits } else { digits }, self.power?))
+    }
+
     fn digits(&self) -> impl Iterator<Item = u8> + '_ {
         self.whole.bytes().chain(self.fraction.bytes())
     }
@@ -146,6 +173,18 @@ mod tests {
         ] {
             assert!(!same(a, b), "{a} {b}");
         }
+    }
+
+    #[test]
+    fn a_number_in_a_text_follows_the_grammar_and_falls_into_parts() {
+        for (text, parts) in [("120.50", Some((1205, -1))), ("-3e2", Some((-3, 2))), ("0.0", Some((0, 0)))] {
+            assert_eq!(Number::of_text(text).and_then(|number| number.canonical().parts()), parts, "{text}");
+        }
+        for text in ["", "-", "01", "+1", "1.", ".5", "1e", "1e+", "0x1", " 1", "1 ", "NaN", "--1"] {
+            assert!(Number::of_text(text).is_none(), "{text}");
+        }
+        assert_eq!(Number::new(&"9".repeat(60)).canonical().parts(), None);
+        assert!(Number::new("1.0").is_float() && Number::new("1e2").is_float() && !Number::new("-1").is_float());
     }
 
     proptest! {

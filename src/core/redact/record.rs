@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::compare::pointer::Step;
-use crate::compare::{self, Comparison, Location};
+use crate::compare::{self, Comparison};
 use crate::observation::{Observation, Outcome};
-use crate::redact::{Circumstances, Redactor, names};
+use crate::redact::{Cause, Circumstances, Redactor};
 use crate::route::PointerPattern;
 
 /// A stored, redacted pair that differed.
@@ -48,8 +46,11 @@ pub struct Divergence {
     pub differences: Vec<Difference>,
     /// How many there were, those not kept included.
     pub differences_total: u64,
-    /// Alike for divergences of one cause: route, kind and place (positions left out) of the weightiest difference, hashed; 16 hex digits.
-    pub signature: String,
+    /// What is worth a word beside them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Difference>,
+    /// What the weightiest difference is a case of.
+    pub cause: Cause,
 }
 
 /// One side's answer.
@@ -87,6 +88,15 @@ pub struct Difference {
     /// What extracted had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extracted: Option<String>,
+    /// Of two arrays: elements that only legacy's has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_legacy: Vec<String>,
+    /// Elements that only extracted's has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_extracted: Vec<String>,
+    /// The rule (by its place in `rules`, from 0) that was asked and did not take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<usize>,
 }
 
 impl Redactor {
@@ -99,16 +109,7 @@ impl Redactor {
         extracted: &Observation,
         keep: &[PointerPattern],
     ) -> Divergence {
-        let differences = comparison.differences.iter().map(|difference| {
-            let shown =
-                |shown: &Option<compare::Shown>| shown.as_ref().map(|shown| self.shown(&difference.path, shown, keep));
-            Difference {
-                path: self.path(&difference.path),
-                kind: difference.kind.as_str().to_owned(),
-                legacy: shown(&difference.legacy),
-                extracted: shown(&difference.extracted),
-            }
-        });
+        let all = |found: &[compare::Difference]| found.iter().map(|one| self.difference(one, keep)).collect();
         Divergence {
             id: about.id.to_owned(),
             at_unix_ms: about.at_unix_ms,
@@ -124,9 +125,25 @@ impl Redactor {
             result: comparison.result.as_str().to_owned(),
             legacy: self.side(legacy),
             extracted: self.side(extracted),
-            differences: differences.collect(),
+            differences: all(&comparison.differences),
             differences_total: comparison.total,
-            signature: signature(about.route.name.as_str(), comparison.differences.first()),
+            warnings: all(&comparison.warnings),
+            cause: Cause::of(about.route.name.as_str(), comparison.differences.first()),
+        }
+    }
+
+    fn difference(&self, one: &compare::Difference, keep: &[PointerPattern]) -> Difference {
+        let shown = |shown: &compare::Shown| self.shown(&one.path, shown, keep);
+        let unmatched = one.unmatched.as_deref();
+        let only = |elements: Option<&Vec<compare::Shown>>| elements.into_iter().flatten().map(shown).collect();
+        Difference {
+            path: self.path(&one.path),
+            kind: one.kind.as_str().to_owned(),
+            legacy: one.legacy.as_ref().map(shown),
+            extracted: one.extracted.as_ref().map(shown),
+            only_legacy: only(unmatched.map(|it| &it.legacy)),
+            only_extracted: only(unmatched.map(|it| &it.extracted)),
+            rule: one.rule,
         }
     }
 
@@ -148,24 +165,6 @@ impl Redactor {
             total_ms: milliseconds(seen.total),
         }
     }
-}
-
-/// Keys that look like data are left out like positions, so that one cause has one signature.
-fn signature(route: &str, difference: Option<&compare::Difference>) -> String {
-    let (kind, place) = difference.map_or(("", String::new()), |difference| {
-        let place = match &difference.path {
-            Location::Body(pointer) => {
-                let segments = pointer.0.iter().map(|step| match step {
-                    Step::Key(key) if names::is_plain(key) => format!("/{key}"),
-                    Step::Key(_) | Step::Index(_) => "/*".to_owned(),
-                });
-                segments.collect()
-            }
-            other @ (Location::Status | Location::Header(_)) => other.to_string(),
-        };
-        (difference.kind.as_str(), place)
-    });
-    Sha256::digest(format!("{route}\n{kind}\n{place}")).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whole microseconds, so that the JSON is short.

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::compare::rules::tests::pattern;
 use crate::compare::{Bodies, BodyView, compare};
+use crate::day::Day;
 use crate::observation::{Answer, Failure, Observation, Outcome};
-use crate::route::ComparePolicy;
+use crate::route::{ComparePolicy, CompareRule, HeaderPolicy, RuleAction};
 use crate::shadow::tests::route;
 
 const KEY: [u8; 32] = [7; 32];
@@ -21,6 +22,7 @@ fn seen(headers: &[(&str, &str)], body: &str) -> Observation {
     let answer = Answer {
         status: StatusCode::OK,
         headers: map,
+        trailers: None,
         body: Bytes::copy_from_slice(body.as_bytes()),
         body_bytes: body.len() as u64,
         is_truncated: false,
@@ -41,12 +43,18 @@ fn body(seen: &Observation) -> BodyView<'_> {
 
 fn record(target: &str, legacy: &Observation, extracted: &Observation, keep: &[&str]) -> Divergence {
     const LISTED: [&str; 6] = ["content-type", "location", "authorization", "x-session-token", "set-cookie", "x-plain"];
-    let policy = ComparePolicy {
-        headers: LISTED.into_iter().map(HeaderName::from_static).collect(),
-        ..ComparePolicy::default()
-    };
-    let comparison = compare(legacy, extracted, Bodies { legacy: body(legacy), extracted: body(extracted) }, &policy);
-    let about = Circumstances {
+    let listed = LISTED.into_iter().map(HeaderName::from_static).collect();
+    let policy =
+        ComparePolicy { headers: HeaderPolicy { listed, ..HeaderPolicy::default() }, ..ComparePolicy::default() };
+    let bodies = Bodies { legacy: body(legacy), extracted: body(extracted) };
+    let comparison = compare(legacy, extracted, bodies, &policy, Day::of_unix_ms(1_795_000_000_000));
+    let keep: Vec<PointerPattern> = keep.iter().map(|text| pattern(text)).collect();
+    let redactor = Redactor::new(KEY);
+    with_circumstances(target, |about| redactor.divergence(about, &comparison, legacy, extracted, &keep))
+}
+
+fn with_circumstances(target: &str, make: impl FnOnce(&Circumstances<'_>) -> Divergence) -> Divergence {
+    make(&Circumstances {
         id: "0001",
         at_unix_ms: 1_795_000_000_000,
         route: &route(None),
@@ -57,9 +65,7 @@ fn record(target: &str, legacy: &Observation, extracted: &Observation, keep: &[&
         caller: Some(0xabc),
         trace_id: Some("0af7651916cd43dd8448eb211c80319c"),
         revision: &Revision::of(b"routes"),
-    };
-    let keep: Vec<PointerPattern> = keep.iter().map(|text| pattern(text)).collect();
-    Redactor::new(KEY).divergence(&about, &comparison, legacy, extracted, &keep)
+    })
 }
 
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
@@ -125,7 +131,7 @@ fn credentials_are_dropped_and_other_headers_hashed() {
 
 #[test]
 fn a_signature_does_not_depend_on_positions_or_values() {
-    let of = |left: &str, right: &str| record("/", &seen(JSON, left), &seen(JSON, right), &[]).signature;
+    let of = |left: &str, right: &str| record("/", &seen(JSON, left), &seen(JSON, right), &[]).cause.signature;
     let first = of(r#"{"lines":[{"tax":1}]}"#, r#"{"lines":[{"tax":2}]}"#);
     assert_eq!(first, of(r#"{"lines":[{"tax":5},{"tax":1}]}"#, r#"{"lines":[{"tax":5},{"tax":9}]}"#));
     assert_ne!(first, of(r#"{"lines":[{"tax":1}]}"#, r#"{"lines":[{"tax":"1"}]}"#));
@@ -144,6 +150,39 @@ fn a_side_that_failed_is_recorded_with_its_failure() {
     assert_eq!((record.extracted.status, record.extracted.failure.as_deref()), (None, Some("timeout")));
     assert_eq!(record.differences[0].kind, "extracted_timeout");
     assert_eq!(record.result, "failed");
+}
+
+#[test]
+fn what_an_element_is_paired_by_and_what_a_page_says_is_hidden() {
+    const SECRET: &str = "4f9a8c77b1ff";
+    let list = |value: &str| format!(r#"[{{"id":"{SECRET}","a":"{value} {SECRET}"}},{{"id":"x{SECRET}"}}]"#);
+    let page =
+        |value: &str| format!("<p data-{SECRET}={SECRET}{value}>{value}{SECRET}</p><x-{SECRET}>{value}</x-{SECRET}>");
+    let xml = |value: &str| format!("<a xmlns='urn:{SECRET}' id='{SECRET}{value}'>{SECRET}{value}</a>");
+    let text = |value: &str| format!("{SECRET}\n{SECRET} {value}\n");
+    let rules = vec![CompareRule::new(pattern(""), RuleAction::ArrayKey("id".into()))];
+    let policy = ComparePolicy { rules, ..ComparePolicy::default() };
+    for (media, bodies) in [
+        ("application/json", ["a", "b"].map(list)),
+        ("application/json", [list("a"), "[]".to_owned()]),
+        ("text/html", ["a", "b"].map(page)),
+        ("text/xml", ["a", "b"].map(xml)),
+        ("text/plain", ["a", "b"].map(text)),
+        (
+            "application/x-www-form-urlencoded",
+            ["a", "b"].map(|value| format!("{SECRET}={SECRET}{value}&{SECRET}={value}")),
+        ),
+        ("text/event-stream", ["a", "b"].map(|value| format!("id: {SECRET}{value}\n\n"))),
+    ] {
+        let [legacy, extracted] = bodies.map(|body| seen(&[("content-type", media)], &body));
+        let views = Bodies { legacy: body(&legacy), extracted: body(&extracted) };
+        let comparison = compare(&legacy, &extracted, views, &policy, Day::of_unix_ms(1_795_000_000_000));
+        assert!(comparison.total > 0, "{media}");
+        let redactor = Redactor::new(KEY);
+        let record = with_circumstances("/", |about| redactor.divergence(about, &comparison, &legacy, &extracted, &[]));
+        let json = serde_json::to_string(&record).expect("json");
+        assert!(!json.contains(SECRET), "{media}: {json}");
+    }
 }
 
 /// A card number, an e-mail address, a JWT, an IBAN or a key: what a detector must see wherever it stands.

@@ -29,6 +29,7 @@ pub(super) fn say(
         faults.push(Fault::warning(*span, format!("journeys.{name}"), format!("no route is on the journey `{name}`")));
     }
     say_idle_defaults(raw, faults);
+    say_expired_rules(raw, faults);
     for (index, route) in routes.iter().enumerate() {
         let place = places.routes.get(index).copied().unwrap_or_default();
         if route.compare.is_some() && route.shadow.is_none() && !route.weight.is_split() {
@@ -44,6 +45,23 @@ pub(super) fn say(
         }
     }
     say_unreachable(routes, &places.routes, faults);
+}
+
+/// A rule that has run out forgives nothing any more: either the difference is gone, or it shows again.
+fn say_expired_rules(raw: &RawConfig, faults: &mut Faults) {
+    let Some(today) = raw.today else { return };
+    let of_routes = raw.routes.iter().enumerate().filter_map(|(index, route)| match &route.compare.as_ref()?.value {
+        Short::On(compare) => Some((format!("routes[{index}]"), compare)),
+        Short::Off => None,
+    });
+    let of_defaults = raw.defaults.compare.iter().map(|compare| ("defaults".to_owned(), &compare.value));
+    for (place, compare) in of_routes.chain(of_defaults) {
+        for (span, rule, until) in compare.expired(today) {
+            let path = format!("{place}.compare.rules[{rule}]");
+            let message = format!("this rule ran out on {until}, and forgives nothing any more");
+            faults.push(Fault::warning(span, path, message).with_help("take it out, or give it a later day"));
+        }
+    }
 }
 
 fn say_idle_defaults(raw: &RawConfig, faults: &mut Faults) {

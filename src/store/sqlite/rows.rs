@@ -8,9 +8,9 @@ use strangler_core::name::RouteName;
 use strangler_core::runtime::{Kill, Move, MoveKind, Note};
 use strangler_core::weight::Weight;
 
-use crate::store::{AuditEntry, Change, Keep, StoredDivergence};
+use crate::store::{AuditEntry, Change, Keep, StoredCause, StoredDivergence};
 
-/// A batch of divergences; of each signature only the newest stay.
+/// A batch of divergences; of each signature only the newest stay, and all are counted.
 pub(super) async fn insert_divergences(
     connection: &mut SqliteConnection,
     batch: &[(StoredDivergence, Keep)],
@@ -31,20 +31,53 @@ pub(super) async fn insert_divergences(
         .bind(&one.json)
         .execute(&mut *connection)
         .await?;
-        signatures.insert((&one.route, &one.signature), keep.per_signature);
+        let seen = signatures.entry((&one.route, &one.signature)).or_insert_with(|| Seen {
+            pairs: 0,
+            first: one.at_unix_ms,
+            last: 0,
+            cause: &one.cause,
+            per_signature: keep.per_signature,
+        });
+        seen.pairs += 1;
+        seen.first = seen.first.min(one.at_unix_ms);
+        seen.last = seen.last.max(one.at_unix_ms);
+        (seen.cause, seen.per_signature) = (&one.cause, keep.per_signature);
     }
-    for ((route, signature), per_signature) in signatures {
+    for ((route, signature), seen) in signatures {
+        sqlx::query(
+            "INSERT INTO causes (route, signature, pairs, first_unix_ms, last_unix_ms, json) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (route, signature) DO UPDATE SET pairs = pairs + excluded.pairs,
+                 first_unix_ms = min(first_unix_ms, excluded.first_unix_ms),
+                 last_unix_ms = max(last_unix_ms, excluded.last_unix_ms), json = excluded.json",
+        )
+        .bind(route)
+        .bind(signature)
+        .bind(seen.pairs)
+        .bind(signed(seen.first))
+        .bind(signed(seen.last))
+        .bind(seen.cause)
+        .execute(&mut *connection)
+        .await?;
         sqlx::query(
             "DELETE FROM divergences WHERE id IN (SELECT id FROM divergences WHERE route = ?1 AND signature = ?2
                  ORDER BY at_unix_ms DESC, id DESC LIMIT -1 OFFSET ?3)",
         )
         .bind(route)
         .bind(signature)
-        .bind(i64::from(per_signature))
+        .bind(i64::from(seen.per_signature))
         .execute(&mut *connection)
         .await?;
     }
     Ok(())
+}
+
+/// What one batch has of one cause.
+struct Seen<'a> {
+    pairs: i64,
+    first: u64,
+    last: u64,
+    cause: &'a str,
+    per_signature: u32,
 }
 
 pub(super) async fn insert(
@@ -154,6 +187,19 @@ pub(super) fn divergence_of(row: &SqliteRow) -> Option<StoredDivergence> {
         at_unix_ms: number(row, "at_unix_ms")?,
         route: text(row, "route")?,
         signature: text(row, "signature")?,
+        // It stands in the record, too, and is not read back from here.
+        cause: String::new(),
+        json: text(row, "json")?,
+    })
+}
+
+pub(super) fn cause_of(row: &SqliteRow) -> Option<StoredCause> {
+    Some(StoredCause {
+        route: text(row, "route")?,
+        signature: text(row, "signature")?,
+        pairs: number(row, "pairs")?,
+        first_unix_ms: number(row, "first_unix_ms")?,
+        last_unix_ms: number(row, "last_unix_ms")?,
         json: text(row, "json")?,
     })
 }

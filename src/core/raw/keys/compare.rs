@@ -11,8 +11,18 @@ pub(in crate::raw) static COMPARE: Block = Block {
         Key::not_yet("a_a", "Legacy asked twice, to learn its noise."),
         Key::not_yet("settle", "Silence after a write by the same caller."),
         Key::not_yet("recheck", "Both sides asked again after a mismatch."),
-        Key::fixed("status", &["exact"], &["class"], "Statuses are compared as they are."),
-        Key::not_yet("status_map", "Statuses that stand for each other."),
+        Key::optional(
+            "status",
+            Shape::OneOf(&["exact", "class"]),
+            "exact",
+            "How closely statuses must agree: exactly, or in their first digit.",
+        ),
+        Key::optional(
+            "status_map",
+            Shape::MapOf(&Shape::Status),
+            "",
+            "Statuses of legacy that extracted says otherwise, as in `{201: 200}`.",
+        ),
         Key::optional("headers", Shape::Block(&COMPARE_HEADERS), "", "Which headers are compared."),
         Key::optional("body", Shape::Block(&COMPARE_BODY), "", "How much of the bodies is compared."),
         Key::optional("json", Shape::Block(&COMPARE_JSON), "", "How JSON bodies are compared."),
@@ -31,15 +41,30 @@ pub(in crate::raw) static COMPARE_HEADERS: Block = Block {
     name: "compared headers",
     about: "Which headers are compared.",
     keys: &[
-        Key::fixed("mode", &["listed"], &["all"], "Only the listed ones."),
+        Key::optional(
+            "mode",
+            Shape::OneOf(&["listed", "all"]),
+            "listed",
+            "Only the listed ones, or all but the volatile ones and those that frame a message.",
+        ),
         Key::optional(
             "listed",
             Shape::List(&Shape::HeaderName),
             "[content-type, location, cache-control, vary, www-authenticate, allow, retry-after, link]",
             "Their names.",
         ),
-        Key::not_yet("volatile", "Headers that differ by nature."),
-        Key::not_yet("presence", "What a header on one side only counts for."),
+        Key::optional(
+            "volatile",
+            Shape::Any(&[Shape::OneOf(&["default"]), Shape::List(&Shape::HeaderName)]),
+            "default",
+            "With `mode: all`: headers whose values differ by nature, as `date` does. `default` is a list of the usual ones.",
+        ),
+        Key::optional(
+            "presence",
+            Shape::OneOf(&["warn", "report", "ignore"]),
+            "warn",
+            "What a volatile header on one side only is: shown beside differences, a difference, or nothing.",
+        ),
         Key::fixed(
             "location",
             &["path"],
@@ -62,7 +87,12 @@ pub(in crate::raw) static COMPARE_BODY: Block = Block {
         ),
         Key::fixed_list("decode", &["gzip", "br", "zstd"], "Content encodings undone first."),
         Key::fixed("over_limit", &["hash"], &[], "Larger bodies are compared by hash."),
-        Key::not_yet("types", "Which kinds of bodies are compared structurally."),
+        Key::fixed(
+            "types",
+            &["auto"],
+            &[],
+            "By media type: JSON, HTML, XML, forms, texts, event streams, gRPC; anything else by its bytes.",
+        ),
     ],
 };
 
@@ -70,17 +100,37 @@ pub(in crate::raw) static COMPARE_JSON: Block = Block {
     name: "compared json",
     about: "How JSON bodies are compared.",
     keys: &[
-        Key::fixed("array_order", &["strict"], &["ignore"], "Order is part of an answer."),
-        Key::fixed("numeric", &["value"], &["text"], "1 equals 1.0."),
-        Key::fixed("extra_fields", &["report"], &["ignore"], "A field on one side only is a difference."),
-        Key::fixed("null_equals_absent", &["false"], &["true"], "null is not absent."),
-        Key::fixed("string_number", &["strict"], &["ignore"], "\"1\" is not 1."),
+        Key::optional(
+            "array_order",
+            Shape::OneOf(&["strict", "ignore"]),
+            "strict",
+            "Whether order is part of an array, where no rule says otherwise.",
+        ),
+        Key::optional(
+            "numeric",
+            Shape::OneOf(&["value", "typed"]),
+            "value",
+            "`value`: 1 equals 1.0, by decimal value. `typed`: they are of two types.",
+        ),
+        Key::optional(
+            "extra_fields",
+            Shape::OneOf(&["report", "allow"]),
+            "report",
+            "What a member is that only extracted has: a difference, or nothing.",
+        ),
+        Key::optional("null_equals_absent", Shape::Bool, "false", "Whether null equals a member that is not there."),
+        Key::optional(
+            "string_number",
+            Shape::OneOf(&["strict", "equal"]),
+            "strict",
+            "Whether \"1\" is something else than 1, or the same.",
+        ),
     ],
 };
 
 pub(in crate::raw) static COMPARE_RULE: Block = Block {
     name: "compare rule",
-    about: "One thing forgiven at one place.",
+    about: "One thing done at one place: exactly one of the keys but `path`, `within`, `until` and `reason`.",
     keys: &[
         Key::required(
             "path",
@@ -88,17 +138,51 @@ pub(in crate::raw) static COMPARE_RULE: Block = Block {
             "A JSON pointer; `*` is one segment, `**` any number. Whole segments, anchored.",
         ),
         Key::optional("ignore", Shape::Bool, "", "`true`: the whole subtree is left out."),
-        Key::not_yet("array_order", "Order within this array is forgiven."),
-        Key::not_yet("array_key", "Elements of this array are paired by a key."),
-        Key::not_yet("tolerance", "Numbers may differ by this much."),
-        Key::not_yet("matches", "Both values must match."),
-        Key::not_yet("compare", "Only the type is compared."),
-        Key::not_yet("as", "Values are read as this kind of thing."),
-        Key::not_yet("within", "Times may differ by this much."),
-        Key::not_yet("expect", "A difference that is wanted."),
-        Key::not_yet("until", "The day after which the rule no longer holds."),
-        Key::not_yet("reason", "Why the rule is there."),
-        Key::not_yet("map", "Values that stand for each other."),
+        Key::optional(
+            "array_order",
+            Shape::OneOf(&["strict", "ignore"]),
+            "",
+            "`ignore`: elements of this array, and of all below it, are paired wherever they stand.",
+        ),
+        Key::optional("array_key", Shape::Text, "", "Elements of this array are paired by this member of theirs."),
+        Key::optional("tolerance", Shape::Block(&COMPARE_TOLERANCE), "", "Numbers may be this far apart."),
+        Key::optional("matches", Shape::Text, "", "Values may differ if both match this expression."),
+        Key::optional("compare", Shape::OneOf(&["type"]), "", "`type`: values may differ if both are of one type."),
+        Key::optional(
+            "as",
+            Shape::OneOf(&["timestamp", "uuid"]),
+            "",
+            "`timestamp`: both must be moments, at most `within` apart. `uuid`: both must be UUIDs.",
+        ),
+        Key::optional("within", Shape::Duration, "0s", "With `as: timestamp`: how far the moments may be apart."),
+        Key::optional(
+            "expect",
+            Shape::OneOf(&[
+                "value",
+                "type",
+                "missing",
+                "extra",
+                "array_order",
+                "array_length",
+                "array_content",
+                "format",
+                "duplicate_key",
+            ]),
+            "",
+            "A difference of this kind is wanted here, and counted as `expected`.",
+        ),
+        Key::optional("map", Shape::MapOf(&Shape::Text), "", "Values of legacy, and what extracted says instead."),
+        Key::optional("until", Shape::Text, "", "The last day on which the rule holds, as in `2026-12-01` (UTC)."),
+        Key::optional("reason", Shape::Text, "", "Why the rule is there; shown, never acted on."),
+    ],
+};
+
+pub(in crate::raw) static COMPARE_TOLERANCE: Block = Block {
+    name: "compare tolerance",
+    about: "How far two numbers may be apart: in value, or as a part of the larger one; one of the two is enough.",
+    keys: &[
+        Key::optional("abs", Shape::Text, "0", "In value, as in `0.01`."),
+        Key::optional("rel", Shape::Text, "0", "As a part of the larger one: `0.01` is one percent."),
     ],
 };
 

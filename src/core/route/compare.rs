@@ -1,0 +1,325 @@
+//! How a route's two answers are compared, and what is forgiven.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use crate::day::Day;
+use crate::difference::Kind;
+
+/// How the two answers are compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComparePolicy {
+    /// Which statuses count as the same. Default: only the same one.
+    pub status: StatusPolicy,
+    /// Which headers are compared, and how strictly.
+    pub headers: HeaderPolicy,
+    /// Largest body compared by content, in bytes, before and after decoding; a larger one is compared by hash and said to be truncated. Default: 1 MiB.
+    pub body_bytes_max: u64,
+    /// What is equal in JSON bodies.
+    pub json: JsonPolicy,
+    /// What is forgiven, in order; of each sort, the first rule whose path matches decides.
+    pub rules: Vec<CompareRule>,
+    /// Pointers (whole-segment patterns) whose values may be stored as they are; every other value is stored as type, length and keyed hash.
+    pub keep_values: Vec<PointerPattern>,
+    /// Stored divergences per route and signature. Default: 20.
+    pub keep_per_signature: u32,
+    /// Age at which a stored divergence goes. Default: 24 h.
+    pub keep_age: Duration,
+}
+
+impl Default for ComparePolicy {
+    fn default() -> ComparePolicy {
+        ComparePolicy {
+            status: StatusPolicy::default(),
+            headers: HeaderPolicy::default(),
+            body_bytes_max: 1 << 20,
+            json: JsonPolicy::default(),
+            rules: Vec::new(),
+            keep_values: Vec::new(),
+            keep_per_signature: 20,
+            keep_age: Duration::from_hours(24),
+        }
+    }
+}
+
+/// Which statuses count as the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusPolicy {
+    /// How closely they must agree. Default: exactly.
+    pub mode: StatusMode,
+    /// Statuses of legacy that extracted says otherwise: `(201, 200)`. Default: none.
+    pub map: Vec<(u16, u16)>,
+}
+
+/// How closely two statuses must agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StatusMode {
+    /// To the last digit.
+    #[default]
+    Exact,
+    /// In their first digit.
+    Class,
+}
+
+/// Which headers are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderPolicy {
+    /// Only the listed ones, or all but the volatile ones. Default: the listed ones.
+    pub mode: HeaderMode,
+    /// Names, lower-case. Default: content-type, location, cache-control, vary, www-authenticate, allow, retry-after, link.
+    pub listed: Vec<HeaderName>,
+    /// Headers whose values differ by nature: only whether they are there is looked at. Default: [`HeaderPolicy::VOLATILE`].
+    pub volatile: Vec<HeaderName>,
+    /// What a volatile header on one side only counts for. Default: a warning.
+    pub presence: Presence,
+}
+
+impl HeaderPolicy {
+    /// Headers compared unless others are written.
+    pub const LISTED: [&str; 8] =
+        ["content-type", "location", "cache-control", "vary", "www-authenticate", "allow", "retry-after", "link"];
+
+    /// Headers that differ from answer to answer, or from server to server, and mean nothing by it. Names are whole: what only
+    /// looks alike is compared.
+    pub const VOLATILE: [&str; 30] = [
+        "age",
+        "alt-svc",
+        "content-encoding",
+        "date",
+        "etag",
+        "expires",
+        "last-modified",
+        "nel",
+        "report-to",
+        "reporting-endpoints",
+        "request-id",
+        "server",
+        "server-timing",
+        "traceparent",
+        "traceresponse",
+        "tracestate",
+        "via",
+        "x-amz-cf-id",
+        "x-amz-request-id",
+        "x-amzn-requestid",
+        "x-amzn-trace-id",
+        "x-b3-spanid",
+        "x-b3-traceid",
+        "x-cache",
+        "x-correlation-id",
+        "x-powered-by",
+        "x-request-id",
+        "x-response-time",
+        "x-runtime",
+        "x-trace-id",
+    ];
+}
+
+impl Default for HeaderPolicy {
+    fn default() -> HeaderPolicy {
+        HeaderPolicy {
+            mode: HeaderMode::default(),
+            listed: HeaderPolicy::LISTED.into_iter().map(HeaderName::from_static).collect(),
+            volatile: HeaderPolicy::VOLATILE.into_iter().map(HeaderName::from_static).collect(),
+            presence: Presence::default(),
+        }
+    }
+}
+
+/// Which headers are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderMode {
+    /// The listed ones.
+    #[default]
+    Listed,
+    /// All, but those that frame a message on its connection.
+    All,
+}
+
+/// What a volatile header on one side only counts for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// Shown beside differences, never one by itself.
+    #[default]
+    Warn,
+    /// A difference.
+    Report,
+    /// Nothing.
+    Ignore,
+}
+
+/// What is equal in JSON bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JsonPolicy {
+    /// Whether order is part of an array, where no rule says otherwise. Default: it is.
+    pub array_order: ArrayOrder,
+    /// When two numbers are equal. Default: when their values are.
+    pub numeric: Numeric,
+    /// Whether members that only extracted has are allowed. Default: they are differences.
+    pub allows_extra: bool,
+    /// Whether a member that is `null` equals one that is not there. Default: it does not.
+    pub null_is_absent: bool,
+    /// Whether `"1"` equals `1`. Default: it does not.
+    pub strings_as_numbers: bool,
+}
+
+/// Whether order is part of an array.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArrayOrder {
+    /// It is.
+    #[default]
+    Strict,
+    /// Elements are paired wherever they stand; each counts once.
+    Ignore,
+}
+
+/// When two numbers are equal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numeric {
+    /// `1` equals `1.0`: by decimal value.
+    #[default]
+    Value,
+    /// `1` and `1.0` are of two types.
+    Typed,
+}
+
+/// One thing forgiven at one place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompareRule {
+    /// Where.
+    pub path: PointerPattern,
+    /// What.
+    pub action: RuleAction,
+    /// The last day on which the rule holds. Default: no end.
+    pub until: Option<Day>,
+    /// Why it is there; shown, never acted on.
+    pub reason: Option<Arc<str>>,
+}
+
+impl CompareRule {
+    /// One without an end and a reason.
+    pub const fn new(path: PointerPattern, action: RuleAction) -> CompareRule {
+        CompareRule { path, action, until: None, reason: None }
+    }
+
+    /// Whether its last day has passed.
+    pub fn is_expired(&self, today: Day) -> bool {
+        self.until.is_some_and(|until| until < today)
+    }
+}
+
+/// What a rule does. Rules of one sort compete, and the first whose path matches decides; those of different sorts do not.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuleAction {
+    /// The whole subtree is left out.
+    Ignore,
+    /// Whether order counts in this array and in all below it.
+    ArrayOrder(ArrayOrder),
+    /// Elements of this array are paired by this member.
+    ArrayKey(Arc<str>),
+    /// Two values that differ may yet be taken for the same.
+    Value(ValueRule),
+    /// A difference of this kind at this place is wanted.
+    Expect(Kind),
+}
+
+/// When two values that differ are the same all the same.
+#[derive(Clone, Debug)]
+pub enum ValueRule {
+    /// Numbers at most this far apart: in value, or as a part of the larger one.
+    Tolerance {
+        /// In value. Default: 0.
+        abs: Amount,
+        /// As a part of the larger one. Default: 0.
+        rel: Amount,
+    },
+    /// Both match the expression.
+    Matches(regex::Regex),
+    /// Both are of one type.
+    Type,
+    /// Both are moments at most this far apart.
+    Timestamp(Duration),
+    /// Both are UUIDs.
+    Uuid,
+    /// Legacy's value is a key here, and extracted's what stands under it.
+    Map(BTreeMap<Arc<str>, Arc<str>>),
+}
+
+impl PartialEq for ValueRule {
+    fn eq(&self, other: &ValueRule) -> bool {
+        match (self, other) {
+            (ValueRule::Tolerance { abs, rel }, ValueRule::Tolerance { abs: other_abs, rel: other_rel }) => {
+                abs == other_abs && rel == other_rel
+            }
+            (ValueRule::Matches(a), ValueRule::Matches(b)) => a.as_str() == b.as_str(),
+            (ValueRule::Timestamp(a), ValueRule::Timestamp(b)) => a == b,
+            (ValueRule::Map(a), ValueRule::Map(b)) => a == b,
+            (ValueRule::Type, ValueRule::Type) | (ValueRule::Uuid, ValueRule::Uuid) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A decimal number that is not negative, exactly as it was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// All digits as one number.
+    pub digits: u64,
+    /// How many of them stand behind the point.
+    pub scale: u8,
+}
+
+impl Amount {
+    /// Of `0.01`: at most 18 digits, no sign, no exponent.
+    pub fn parse(text: &str) -> Option<Amount> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let is_written_well = !whole.is_empty() && !text.ends_with('.') && whole.len() + fraction.len() <= 18;
+        if !is_written_well || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let digits = format!("{whole}{fraction}").parse().ok()?;
+        Some(Amount { digits, scale: u8::try_from(fraction.len()).ok()? })
+    }
+}
+
+/// A JSON pointer (RFC 6901) in which `*` stands for one segment and `**` for any number; whole segments, anchored at both ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointerPattern {
+    /// Unescaped segments.
+    pub segments: Vec<PointerSegment>,
+}
+
+/// One segment of a [`PointerPattern`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PointerSegment {
+    /// This key or index.
+    Literal(Arc<str>),
+    /// `*`: any one.
+    One,
+    /// `**`: any number, none included.
+    Many,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_is_what_was_written() {
+        assert_eq!(Amount::parse("0.010"), Some(Amount { digits: 10, scale: 3 }));
+        assert_eq!(Amount::parse("5"), Some(Amount { digits: 5, scale: 0 }));
+        for text in ["", ".", "1.", ".5", "-1", "1e3", "0.0000000000000000001", "1_0"] {
+            assert_eq!(Amount::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_lower_case_and_sorted() {
+        let names = HeaderPolicy::default();
+        assert_eq!(names.volatile.len(), HeaderPolicy::VOLATILE.len());
+        assert!(HeaderPolicy::VOLATILE.is_sorted());
+    }
+}
