@@ -20,6 +20,8 @@ pub struct Interim {
     ended: Option<u8>,
 }
 
+/// Where a status line says which kind of answer it is.
+const KIND_AT: usize = BEGINNING.len() - 1;
 const END: &[u8] = b"\r\n\r\n";
 /// How an answer begins; `?` may be anything.
 const BEGINNING: &[u8] = b"HTTP/1.? 1";
@@ -36,6 +38,10 @@ impl Interim {
     /// # Errors
     /// When there are more than [`INTERIM_MAX`].
     pub fn read(&mut self, mut bytes: &[u8]) -> Result<bool, TooMany> {
+        // The usual answer, told at a glance: a status line that is no 1xx.
+        if self.begun == 0 && self.ended.is_none() && matches!(bytes.get(KIND_AT), Some(kind) if *kind != b'1') {
+            return Ok(false);
+        }
         while !bytes.is_empty() {
             bytes = match self.ended {
                 None => match self.begin(bytes) {

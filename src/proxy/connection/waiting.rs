@@ -171,17 +171,19 @@ impl Waiting {
         *self.driver.lock() = Some(driver.clone());
     }
 
-    /// HTTP/1: says so once when it has been idle for a while.
-    pub(super) fn tire(&self, now: Duration) {
+    /// HTTP/1: says so, once, when it has been idle for a while.
+    pub(super) fn tire(&self, now: Duration) -> bool {
         let value = self.now.load(Ordering::Relaxed);
         let is_idle = Phase::of(value) == Phase::Idle
             && now.saturating_sub(Duration::from_millis(value >> Phase::BITS)) >= REST_AFTER;
-        if is_idle && !self.is_tired.swap(true, Ordering::Relaxed) {
-            let driver = self.driver.lock().take();
-            if let Some(driver) = driver {
-                driver.wake();
-            }
+        if !is_idle || self.is_tired.swap(true, Ordering::Relaxed) {
+            return false;
         }
+        let driver = self.driver.lock().take();
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        true
     }
 
     /// Whether it may be put to rest: nothing is under way, nothing is left to be written.
