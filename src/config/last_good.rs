@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use strangler_core::fault::{Fault, Severity};
+use strangler_core::fault::Fault;
 use strangler_core::reload::{Lost, ReloadVerdict, Running, judge_reload, looks_cut};
 use strangler_core::table::RoutingTable;
 use strangler_core::tree::Span;
@@ -49,7 +49,7 @@ fn write_whole(path: &Path, text: &[u8]) -> io::Result<()> {
 /// What a start found.
 #[derive(Debug)]
 pub enum StartOutcome {
-    /// The routes file holds.
+    /// The routes file holds, and takes no route away that it does not say it takes.
     Fresh(Start),
     /// It does not, and the copy does. `faults` says what is wrong with the file: an alarm.
     FromLastGood {
@@ -85,9 +85,12 @@ pub fn start(path: &Path, state_dir: &Path, strict: bool) -> StartOutcome {
     let (faults, refused) = match read(path) {
         Err(error) => (vec![unreadable(&error)], None),
         Ok(text) => match load_below(&text, base_of(path)) {
-            Loaded { table: Some(table), mut faults } => {
-                faults.extend(lost_since(path, state_dir, &table, &text));
-                return StartOutcome::Fresh(Start { table, text, warnings: faults });
+            Loaded { table: Some(table), faults } => {
+                let lost = lost_since(path, state_dir, &table, &text);
+                if lost.is_empty() {
+                    return StartOutcome::Fresh(Start { table, text, warnings: faults });
+                }
+                (lost, Some(text))
             }
             Loaded { table: None, faults } => (faults, Some(text)),
         },
@@ -105,23 +108,15 @@ pub fn start(path: &Path, state_dir: &Path, strict: bool) -> StartOutcome {
     }
 }
 
-/// What the file no longer says that the last good text said. The file was perhaps changed while nobody watched, so this refuses
-/// nothing; but it may be half of a file, and then somebody should know.
+/// What the file no longer says that the last good text said, without saying that it means to: refused at a start as at a reload,
+/// for nobody tells half of a file from a change that was made while nobody watched, and users must not be moved by a restart.
 fn lost_since(path: &Path, state_dir: &Path, table: &RoutingTable, text: &[u8]) -> Vec<Fault> {
     let Ok(kept) = read(&state_dir.join(FILE_NAME)) else { return Vec::new() };
     let Some(before) = load_kept(&kept, base_of(path)).table.filter(|_| kept != text) else { return Vec::new() };
     let running = Running { table: &before, weight: &|_| None };
     match judge_reload(running, table, looks_cut(&kept, text), false) {
         ReloadVerdict::Accept => Vec::new(),
-        ReloadVerdict::Refuse(lost) => {
-            let warning = |lost: &Lost| Fault {
-                severity: Severity::Warning,
-                message: format!("since the last start: {lost}"),
-                help: None,
-                ..lost.to_fault()
-            };
-            lost.iter().map(warning).collect()
-        }
+        ReloadVerdict::Refuse(lost) => lost.iter().map(Lost::to_fault).collect(),
     }
 }
 
@@ -168,17 +163,26 @@ mod tests {
     }
 
     #[test]
-    fn what_vanished_while_nobody_watched_is_said() {
+    fn what_vanishes_while_nobody_watches_moves_nobody_at_the_next_start() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("routes.yaml");
         fs::write(&file, GOOD).expect("written");
         let route = "routes:\n  - {name: a, match: /a, extracted: http://127.0.0.1:2, weight: 5%}\n";
-        keep(dir.path(), format!("{GOOD}{route}").as_bytes()).expect("kept");
-        let StartOutcome::Fresh(start) = start(&file, dir.path(), false) else { panic!("refused") };
+        let kept = format!("{GOOD}{route}");
+        keep(dir.path(), kept.as_bytes()).expect("kept");
+
+        let StartOutcome::FromLastGood { start: begun, faults, refused } = start(&file, dir.path(), false) else {
+            panic!("a route was lost")
+        };
+        assert_eq!((begun.text, refused.as_deref()), (kept.into_bytes(), Some(GOOD.as_bytes())));
         assert_eq!(
-            start.warnings.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>(),
-            ["since the last start: the route `a` carries 5% of its users and is missing"]
+            faults.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>(),
+            ["the route `a` carries 5% of its users and is missing"]
         );
+        assert!(matches!(start(&file, dir.path(), true), StartOutcome::Refused { .. }));
+
+        fs::write(&file, format!("{GOOD}removed: [a]\n")).expect("written");
+        assert!(matches!(start(&file, dir.path(), true), StartOutcome::Fresh(_)), "it is said");
     }
 
     #[test]

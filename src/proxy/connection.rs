@@ -47,6 +47,9 @@ pub(crate) const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// How long an idle connection is kept once the process stops, so that its next answer can say `connection: close`.
 const LINGER: Duration = Duration::from_secs(3);
 
+/// How long an idle connection's end may take to be written.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+
 /// Bytes read at once while nothing is served.
 const FIRST_BYTES: usize = 4 << 10;
 
@@ -240,7 +243,14 @@ async fn drive_h1(io: Noted, peer: &Arc<Peer>, guard: &mut Registered) -> Option
         }));
         match unless_stopped(first, &mut guard.stop, || false).await {
             Running::Ended(Ok(())) => {}
-            Running::Ended(Err(_)) | Running::Stopped | Running::Tired => return io.into_inner().into_h2(),
+            Running::Ended(Err(_)) | Running::Stopped | Running::Tired => {
+                if !io.inner_mut().is_h2 {
+                    // A client over TLS is told that this was the end. Bounded: there may be nobody to take it.
+                    let goodbye = std::future::poll_fn(|cx| Pin::new(io.inner_mut()).poll_shutdown(cx));
+                    let _ = tokio::time::timeout(GOODBYE_MAX, goodbye).await;
+                }
+                return io.into_inner().into_h2();
+            }
         }
         std::future::poll_fn(|cx| {
             guard.waiting.wake_up(cx.waker());

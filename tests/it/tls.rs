@@ -219,6 +219,24 @@ async fn a_host_that_the_connection_was_not_opened_for_is_misdirected() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_ends_with_a_goodbye() {
+    let authority = Authority::new();
+    let legacy = Backend::answering(200, "ok").await;
+    let plane = with_tls(&legacy, vec![authority.files("one", &["shop.test"])]).start();
+    // The latter is at rest by then.
+    for idle in [100, 1_700] {
+        let mut stream = connect(&plane, authority.plain_client(), "shop.test").await.unwrap();
+        ask(&mut stream, "shop.test", "").await;
+        tokio::time::sleep(Duration::from_millis(idle)).await;
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
+        // An end without a close_notify may be somebody else's: the library says so.
+        assert!(end.is_ok() && rest == b"ok", "{end:?} after {idle} ms");
+    }
+}
+
+#[tokio::test]
 async fn clients_show_certificates_and_upstreams_are_told_whose() {
     let legacy = Backend::answering(200, "ok").await;
     let authority = Authority::new();
