@@ -40,7 +40,7 @@ const CONTROL_END_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The routes file was refused, and nothing else was there to start from.
-    #[error("{shown}strangler: {} was refused, and no last good text is kept: nothing to start from", path.display())]
+    #[error("{shown}strangler: {} was refused, and there is nothing else to start from: no last good text is kept, or `--strict` leaves it alone", path.display())]
     Refused {
         /// Which.
         path: PathBuf,

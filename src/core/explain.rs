@@ -1,5 +1,6 @@
 //! What would happen to a request, and why: for people.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use crate::affinity::sends_form;
 use crate::decide::{Decision, KeyOrigin, Reason, Remembered, STICKY_COOKIE, caller_key, decide, keep};
+use crate::door::host_of;
 use crate::facts::RequestFacts;
 use crate::lease;
 use crate::matching::{Miss, miss};
@@ -79,12 +81,16 @@ impl Asked {
         }
         let written = uri.authority().map(|authority| authority.as_str().to_owned());
         let sent = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-        let host = written.or_else(sent).unwrap_or_default();
+        // As curl does it: who names a Host means it, wherever the URL leads.
+        let host = sent().or(written).unwrap_or_default();
+        let authority = host.rsplit_once('@').map_or(host.as_str(), |(_, host)| host);
+        // In the spelling that a request's has.
+        let host = host_of(authority).map_or_else(|| authority.to_ascii_lowercase(), Cow::into_owned);
         let path = normal_path(uri.path())
             .map_err(|source| AskError::Path { path: uri.path().to_owned(), source })?
             .into_owned();
         let query = uri.query().unwrap_or_default().to_owned();
-        Ok(Asked { method, host: without_port(&host).to_ascii_lowercase(), path, query, headers })
+        Ok(Asked { method, host, path, query, headers })
     }
 
     /// As the decisions see it.
@@ -96,14 +102,6 @@ impl Asked {
             query: &self.query,
             headers: &self.headers,
         }
-    }
-}
-
-fn without_port(authority: &str) -> &str {
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    match host.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-        Some((address, _)) => address,
-        None => host.rsplit_once(':').map_or(host, |(host, _)| host),
     }
 }
 

@@ -140,3 +140,16 @@ fn what_keeps_a_user_on_a_side_is_said() {
     assert!(unknown.kept.unwrap().contains("which only a running proxy can verify"));
     assert!(ask(&[user], signing).kept.unwrap().contains("which the request does not have"));
 }
+
+#[test]
+fn a_host_is_read_as_a_requests_is() {
+    for (url, lines, host) in [
+        ("http://Shop.Example.com.:8080/x", &[][..], "shop.example.com"),
+        ("http://a/x", &["Host: shop.example.com"], "shop.example.com"),
+        ("/x", &["host: [::1]:80"], "[::1]"),
+        ("/x", &[], ""),
+    ] {
+        let asked = Asked::parse("GET", url, lines.iter().copied()).unwrap();
+        assert_eq!(asked.facts().host, host, "{url} {lines:?}");
+    }
+}
