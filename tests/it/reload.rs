@@ -175,6 +175,31 @@ async fn a_bad_file_at_start_is_survived_with_the_last_good_one_and_told() {
     assert_eq!(second.count("strangler_config_stale").await, 1);
 }
 
+#[tokio::test]
+async fn a_route_that_owns_its_data_does_not_go_back_by_a_restart() {
+    let legacy = Backend::answering(200, "legacy").await;
+    let extracted = Backend::answering(200, "extracted").await;
+    let cut = format!("version: 1\nlegacy: {}\n", legacy.url());
+    let route = format!(
+        "routes:\n  - {{name: owned, match: /owned, extracted: \"{}\", weight: 100%, data: extracted}}\n",
+        extracted.url()
+    );
+    let plan = Plan::file("");
+    std::fs::write(plan.routes_file(), &cut).unwrap();
+    std::fs::create_dir_all(plan.state_dir()).unwrap();
+    std::fs::write(plan.state_dir().join("routes.last-good.yaml"), cut + &route).unwrap();
+    let proxy = plan.start_as_is();
+
+    assert_eq!(proxy.get("/owned").await.body, "extracted");
+    assert_eq!(proxy.count("strangler_config_stale").await, 1);
+
+    // Said in words it goes, and the file is in force.
+    let said = proxy.admin(Method::POST, "/api/v1/config/apply", r#"{"accept_removals": true, "by": "test"}"#).await;
+    assert_eq!(said.status, 200, "{}", said.body);
+    assert_eq!(proxy.get("/owned").await.body, "legacy");
+    assert_eq!(proxy.count("strangler_config_stale").await, 0);
+}
+
 #[test]
 fn nothing_to_start_from_is_exit_78_with_every_fault() {
     let plan = Plan::file("");

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 /// The reads of one connection.
 #[derive(Default)]
 pub(super) struct Reads {
-    /// Made when a read first finds nothing.
+    /// Made at the first read.
     waits: Option<(Arc<Waits>, Waker)>,
     /// Whether the last read found nothing.
     is_waiting: bool,
