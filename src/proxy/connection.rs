@@ -38,7 +38,7 @@ use crate::proxy::request_body::RequestBody;
 use crate::proxy::serve::respond;
 use crate::proxy::strict::Strict;
 use crate::proxy::transport::Transport;
-use crate::proxy::{Worker, h2};
+use crate::proxy::{Proxy, Worker, h2};
 use crate::upstream::cork::Corked;
 
 /// How often a core looks at its connections.
@@ -150,6 +150,11 @@ pub(crate) fn watch_wind_down(connection: u64, wind_down: Arc<Notify>) {
             watched.h2 = Some(Box::new(WatchedStreams { wind_down, streams: Vec::new() }));
         }
     });
+}
+
+/// Whether one more connection may come; [`spawn`] has the last word.
+pub(crate) fn has_room(proxy: &Proxy, listener: &Listener) -> bool {
+    proxy.open.count() < proxy.connections_max() && listener.has_room()
 }
 
 /// Drives a connection in a task of its own, if there is room for it.

@@ -1,5 +1,7 @@
 //! Listening: one socket per address and core, so that a connection lives where it was accepted.
 
+use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
@@ -8,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::apps::ServerApp;
-use pingora_core::listeners::ListenerConfig;
+use pingora_core::listeners::{ConnectionFilter, ListenerConfig};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::{Fds, ShutdownWatch};
@@ -25,6 +27,14 @@ use crate::upstream::pool;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
+
+/// Connections accepted one after the other before those that are served get their turn.
+const ACCEPTED_AT_ONCE: u32 = 16;
+
+thread_local! {
+    /// Connections that this core has accepted since others had their turn.
+    static ACCEPTED: Cell<u32> = const { Cell::new(0) };
+}
 
 /// An address could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +128,9 @@ pub async fn run_core(
         let key = address.to_string();
         let mut fds = Fds::new();
         fds.add(key.clone(), socket.into_raw_fd());
+        let door = Door { worker: Arc::clone(&worker), listener: Arc::clone(&listener) };
         let mut service = Service::new("http".into(), App { worker: Arc::clone(&worker), listener });
+        service.set_connection_filter(Arc::new(door));
         // Buffers of its own would be twice what hyper keeps already, 64 KiB for each connection.
         service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
         let stop = stop.clone();
@@ -166,6 +178,39 @@ async fn sweep(worker: Arc<Worker>) {
             });
             snapshot = now;
         }
+    }
+}
+
+/// Looks at a connection before anything is made of it.
+///
+/// One that there is no room for is closed here. Closed by its own task, hundreds of them would hold a descriptor each until
+/// that has its turn; and a process without descriptors does not accept for a second, however many it could close.
+struct Door {
+    worker: Arc<Worker>,
+    listener: Arc<Listener>,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("listener", &self.listener.address()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl ConnectionFilter for Door {
+    async fn should_accept(&self, client: Option<&SocketAddr>) -> bool {
+        let accepted = ACCEPTED.get() + 1;
+        ACCEPTED.set(accepted % ACCEPTED_AT_ONCE);
+        if accepted >= ACCEPTED_AT_ONCE {
+            // What has been accepted gets onto the books, and whoever is being served is not kept waiting by a crowd.
+            tokio::task::yield_now().await;
+        }
+        let has_room = connection::has_room(&self.worker.proxy, &self.listener);
+        if !has_room {
+            self.worker.proxy.metrics.count_rejected("too_many_connections");
+            tracing::debug!(client = ?client.map(SocketAddr::ip), "a connection was closed at once: there is no room");
+        }
+        has_room
     }
 }
 
