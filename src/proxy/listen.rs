@@ -1,6 +1,5 @@
 //! Listening: one socket per address and core, so that a connection lives where it was accepted.
 
-use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -19,6 +18,7 @@ use pingora_core::services::listening::Service;
 use rustix::process::{Resource, Rlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
+use tokio::task::coop;
 
 use crate::proxy::connection::{self, SWEEP_EVERY};
 use crate::proxy::listener::Listener;
@@ -28,13 +28,8 @@ use crate::upstream::pool;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// Connections accepted one after the other before those that are served get their turn.
-const ACCEPTED_AT_ONCE: u32 = 16;
-
-thread_local! {
-    /// Connections that this core has accepted since others had their turn.
-    static ACCEPTED: Cell<u32> = const { Cell::new(0) };
-}
+/// What accepting a connection takes of a task's turn, of which there are 128 in one: after sixteen, those that are served get theirs.
+const TURN_OF_ONE: u32 = 8;
 
 /// An address could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -199,11 +194,12 @@ impl fmt::Debug for Door {
 #[async_trait]
 impl ConnectionFilter for Door {
     async fn should_accept(&self, client: Option<&SocketAddr>) -> bool {
-        let accepted = ACCEPTED.get() + 1;
-        ACCEPTED.set(accepted % ACCEPTED_AT_ONCE);
-        if accepted >= ACCEPTED_AT_ONCE {
-            // What has been accepted gets onto the books, and whoever is being served is not kept waiting by a crowd.
-            tokio::task::yield_now().await;
+        // Never waits: a stop would drop the accepted connection with this future. What is used up here makes the next accept wait.
+        for _ in 1..TURN_OF_ONE {
+            if !coop::has_budget_remaining() {
+                break;
+            }
+            coop::consume_budget().await;
         }
         let has_room = connection::has_room(&self.worker.proxy, &self.listener);
         if !has_room {

@@ -116,7 +116,8 @@ async fn slow_clients_are_gone_soon_small_and_in_nobodys_way() {
     let alone = good_ones(&proxy);
     tokio::time::sleep(seconds(2, 12)).await;
     let alone = end(alone).await;
-    let elsewhere = if is_full() { beside_a_crowd_elsewhere(&proxy, &legacy.url(), count).await } else { alone.clone() };
+    let elsewhere =
+        if is_full() { beside_a_crowd_elsewhere(&proxy, &legacy.url(), count).await } else { alone.clone() };
 
     let beside = good_ones(&proxy);
     tokio::time::sleep(Duration::from_millis(500)).await;
