@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use strangler_core::contract::Media;
 use strangler_core::name::RouteName;
 use strangler_core::runtime::WeightAsk;
 use strangler_core::side::Side;
@@ -33,6 +34,7 @@ Examples:
   strangler weight cart-total 10% --reason 'a quiet hour at 5%'
   strangler kill cart-total --reason 'wrong totals'
   strangler divergences cart-total --limit 5
+  strangler compare legacy.json extracted.json --rules compare.yaml
 
 Exit status: 0 done, 1 failed, 2 usage, 78 configuration refused.";
 
@@ -48,6 +50,9 @@ pub enum Command {
     /// Says which route a request takes and why not the others, its key, bucket and side; from a file or a running proxy.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Compares two bodies, or two answers, as the sides of a route are compared; exit 1 if they differ, 2 if it cannot be told.
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
     /// Prints the JSON Schema of routes.yaml, or of strangler.yaml.
     Schema {
         /// That of strangler.yaml.
@@ -78,6 +83,40 @@ USR1 kills every route, USR2 starts a new binary and hands the sockets over.
 
 Every flag can be given by its variable instead, several values with commas.
 A file that is refused starts from the last good one, alarmed; with --strict it does not start.";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  strangler compare legacy.json extracted.json
+  curl -s http://new/orders/7 | strangler compare legacy.json - --rules compare.yaml --format json
+  strangler compare --http before.json after.json
+
+The rules are what stands below `compare:` in routes.yaml. A type is told by --type, else by a file's name (.json .ndjson .html
+.xml .form .txt .sse .bin; the left's first), else by the left's content. With --http a file is one answer,
+{\"status\": 200, \"headers\": {\"vary\": \"accept\"}, \"body\": \"a text, or JSON\"}, and its content-type says the type.
+Values are shown as they are.
+
+Exit status: 0 equal, 1 different, 2 it cannot be told (also: the rules are refused, a file cannot be read).";
+
+/// Of `compare`.
+#[derive(Debug, ClapArgs)]
+pub struct CompareArgs {
+    /// What is expected; `-` is the standard input.
+    pub left: PathBuf,
+    /// What is held against it; `-` is the standard input.
+    pub right: PathBuf,
+    /// A `compare:` block.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// What the bodies are: json, ndjson, html, xml, form, text, events, bytes.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub media: Option<Media>,
+    /// The files are answers: status, headers and body.
+    #[arg(long)]
+    pub http: bool,
+    /// How the verdict is printed.
+    #[arg(long, default_value = "text", value_enum)]
+    pub format: Format,
+}
 
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -380,6 +419,8 @@ mod tests {
             "strangler run --limit-header-bytes 1GiB",
             "strangler run --limit-keep-alive 0s",
             "strangler divergences --limit 501",
+            "strangler compare a.json",
+            "strangler compare a.json b.json --type yaml",
             "strangler override-token --host h --route r --side left",
             "strangler completions tcsh9",
         ] {
@@ -396,6 +437,7 @@ mod tests {
             "strangler check --config strangler.yaml",
             "strangler schema",
             "strangler schema --config",
+            "strangler compare a.json - --rules r.yaml --http --type html --format json",
             "strangler upgrade --admin http://127.0.0.1:1",
             "strangler apply --accept-removals --admin http://127.0.0.1:1",
             "strangler weight cart file --reason r",

@@ -1,5 +1,6 @@
 //! Builds all parts, hands each one end of a bounded channel, and owns start and stop.
 
+pub mod compare;
 mod first;
 pub mod keys;
 pub mod lock;

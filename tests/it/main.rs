@@ -5,6 +5,7 @@
 mod affinity;
 mod assignment;
 mod big_bodies;
+mod compare_cli;
 mod config;
 mod deploy;
 mod early_answers;

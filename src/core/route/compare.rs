@@ -1,6 +1,7 @@
 //! How a route's two answers are compared, and what is forgiven.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -290,6 +291,62 @@ impl Amount {
 pub struct PointerPattern {
     /// Unescaped segments.
     pub segments: Vec<PointerSegment>,
+}
+
+impl PointerPattern {
+    /// Longest pattern, in bytes.
+    pub const BYTES_MAX: usize = 1_024;
+}
+
+/// Why a text is no [`PointerPattern`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PointerError {
+    /// Longer than [`PointerPattern::BYTES_MAX`].
+    #[error("a pointer has at most 1,024 bytes")]
+    TooLong,
+    /// It does not begin at the root.
+    #[error("a pointer begins with `/`")]
+    NoRoot,
+    /// A `~` that escapes nothing.
+    #[error("`~` is followed by `0` (a `~`) or `1` (a `/`)")]
+    Escape,
+}
+
+impl FromStr for PointerPattern {
+    type Err = PointerError;
+
+    fn from_str(text: &str) -> Result<PointerPattern, PointerError> {
+        if text.len() > PointerPattern::BYTES_MAX {
+            return Err(PointerError::TooLong);
+        }
+        if text.is_empty() {
+            return Ok(PointerPattern { segments: Vec::new() });
+        }
+        let body = text.strip_prefix('/').ok_or(PointerError::NoRoot)?;
+        let segments = body.split('/').map(|segment| match segment {
+            "*" => Ok(PointerSegment::One),
+            "**" => Ok(PointerSegment::Many),
+            _ => unescape(segment).map(|text| PointerSegment::Literal(Arc::from(text))),
+        });
+        segments.collect::<Result<Vec<_>, _>>().map(|segments| PointerPattern { segments })
+    }
+}
+
+fn unescape(segment: &str) -> Result<String, PointerError> {
+    let mut out = String::with_capacity(segment.len());
+    let mut chars = segment.chars();
+    while let Some(letter) = chars.next() {
+        if letter != '~' {
+            out.push(letter);
+            continue;
+        }
+        out.push(match chars.next() {
+            Some('0') => '~',
+            Some('1') => '/',
+            _ => return Err(PointerError::Escape),
+        });
+    }
+    Ok(out)
 }
 
 /// One segment of a [`PointerPattern`].
