@@ -25,10 +25,26 @@ pub struct ComparePolicy {
     pub rules: Vec<CompareRule>,
     /// Pointers (whole-segment patterns) whose values may be stored as they are; every other value is stored as type, length and keyed hash.
     pub keep_values: Vec<PointerPattern>,
+    /// Parameters of the path and of the query whose values may be stored as they are; `*`: all of them.
+    pub keep_target: Vec<Arc<str>>,
     /// Stored divergences per route and signature. Default: 20.
     pub keep_per_signature: u32,
     /// Age at which a stored divergence goes. Default: 24 h.
     pub keep_age: Duration,
+    /// Which stay when there are more. Default: a reservoir.
+    pub keep_how: KeepHow,
+    /// Bytes of stored divergences of the route; the oldest go. Default: 1 GiB.
+    pub keep_bytes_max: u64,
+}
+
+/// Which records of one cause are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepHow {
+    /// Some of now and some of before, fewer the longer ago.
+    #[default]
+    Reservoir,
+    /// The newest.
+    Newest,
 }
 
 impl Default for ComparePolicy {
@@ -40,8 +56,11 @@ impl Default for ComparePolicy {
             json: JsonPolicy::default(),
             rules: Vec::new(),
             keep_values: Vec::new(),
+            keep_target: Vec::new(),
             keep_per_signature: 20,
             keep_age: Duration::from_hours(24),
+            keep_how: KeepHow::default(),
+            keep_bytes_max: 1 << 30,
         }
     }
 }
