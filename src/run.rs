@@ -7,6 +7,7 @@ pub mod lock;
 pub mod options;
 mod process;
 mod reload;
+mod replay;
 pub mod report;
 mod signals;
 pub mod sockets;

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use strangler_core::runtime::Refusal;
 
-use crate::admin::control::ControlError;
+use crate::admin::control::{AcceptError, ControlError};
 use crate::store::StoreError;
 
 /// Why a request was not answered as asked.
@@ -65,6 +65,13 @@ impl From<ControlError> for Problem {
             ControlError::Refused(Refusal::KilledByFile(_)) => (StatusCode::CONFLICT, "killed_by_file"),
             ControlError::Note(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_note"),
             ControlError::NotRecorded(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_recorded"),
+            ControlError::Accept(AcceptError::Unknown(..) | AcceptError::NotAccepted(..)) => {
+                (StatusCode::NOT_FOUND, "unknown_cause")
+            }
+            ControlError::Accept(AcceptError::TooMany) => (StatusCode::CONFLICT, "too_many"),
+            ControlError::Accept(AcceptError::Failure(_) | AcceptError::Over(_)) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "not_acceptable")
+            }
             ControlError::Conflict => (StatusCode::CONFLICT, "moved_meanwhile"),
         };
         Problem::new(status, code, chain(&error))

@@ -4,6 +4,7 @@
 //! its type, its length and a short keyed hash (`<str len=12 #a1b2c3d4>`): equal values still look equal, and without the key a
 //! hash is no use for guessing. Plain values only where the route's `keep_values` allows the place *and* no detector objects.
 
+pub mod accept;
 mod cause;
 pub mod detectors;
 pub mod keep;

@@ -115,6 +115,7 @@ fn parts(table: &Arc<RoutingTable>, found: &Arc<Mutex<Vec<Divergence>>>) -> Part
         metrics: Metrics::new("test").unwrap(),
         budget: ByteBudget::new(64 << 20),
         redactor: Redactor::new([7; 32]),
+        accepted: Arc::default(),
         sink: Arc::new(move |divergence, _| {
             found.lock().unwrap_or_else(PoisonError::into_inner).push(divergence.clone());
             true
@@ -469,6 +470,8 @@ fn pair(job: &Job, answered_by: Side, user: &[u8], copied: &[u8]) -> Pair {
         answered_by,
         method: job.method.clone(),
         path_and_query: job.path_and_query.clone(),
+        request_headers: HeaderMap::new(),
+        request_bytes: 0,
         caller: None,
         trace_id: None,
         user: seen(JSON, user),

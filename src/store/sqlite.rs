@@ -13,17 +13,18 @@ use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, Sql
 use sqlx::{ConnectOptions, Connection};
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
+use strangler_core::redact::accept::{Acceptance, AcceptedKey};
 use strangler_core::runtime::{Kill, Move};
 
 use crate::store::sqlite::rows::{
-    audit_of, cause_of, divergence_of, insert, insert_divergences, kill_of, move_of, signed,
+    accepted_of, audit_of, cause_of, divergence_of, insert, insert_divergences, kill_of, move_of, signed,
 };
 use crate::store::{
     AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredCause, StoredDivergence, StoredPin, now_unix_ms,
 };
 
 /// One entry per version; `user_version` says how many a file has seen. Never edit one that has shipped: add another.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE moves (
@@ -56,6 +57,16 @@ const MIGRATIONS: [&str; 3] = [
         route TEXT NOT NULL, signature TEXT NOT NULL, pairs INTEGER NOT NULL, first_unix_ms INTEGER NOT NULL,
         last_unix_ms INTEGER NOT NULL, json TEXT NOT NULL, PRIMARY KEY (route, signature)
     ) WITHOUT ROWID;
+",
+    "
+    CREATE TABLE accepted (
+        route TEXT NOT NULL, signature TEXT NOT NULL, who TEXT NOT NULL, at_unix_ms INTEGER NOT NULL,
+        reason TEXT NOT NULL, until TEXT, json TEXT NOT NULL, PRIMARY KEY (route, signature)
+    ) WITHOUT ROWID;
+    ALTER TABLE divergences ADD COLUMN score_ms INTEGER NOT NULL DEFAULT 0;
+    UPDATE divergences SET score_ms = at_unix_ms;
+    DROP INDEX divergences_of_signature;
+    CREATE INDEX divergences_of_signature ON divergences (route, signature, score_ms);
 ",
 ];
 
@@ -122,6 +133,7 @@ pub(super) struct State {
     pub(super) moves: Vec<(RouteName, Move)>,
     pub(super) kills: Vec<Kill>,
     pub(super) pasts: Vec<(RouteName, RoutePast)>,
+    pub(super) accepted: Vec<(AcceptedKey, Acceptance)>,
 }
 type Result<T> = std::result::Result<T, DatabaseError>;
 
@@ -145,12 +157,13 @@ pub(super) struct Opened {
     pub(super) moves: Vec<(RouteName, Move)>,
     pub(super) kills: Vec<Kill>,
     pub(super) pasts: Vec<(RouteName, RoutePast)>,
+    pub(super) accepted: Vec<(AcceptedKey, Acceptance)>,
 }
 
 impl Opened {
     fn new(database: Option<Database>, lost: Option<String>, is_known: bool, state: State) -> Opened {
-        let State { moves, kills, pasts } = state;
-        Opened { database, why: None, lost, is_known, moves, kills, pasts }
+        let State { moves, kills, pasts, accepted } = state;
+        Opened { database, why: None, lost, is_known, moves, kills, pasts, accepted }
     }
 
     /// The keys of the last day, oldest first; none where they cannot be read.
@@ -354,7 +367,16 @@ impl Database {
             moves: moves.ok_or(DatabaseError::BadRow("moves"))?,
             kills: kills.ok_or(DatabaseError::BadRow("kills"))?,
             pasts: self.pasts().await?,
+            accepted: self.accepted().await?,
         })
+    }
+
+    async fn accepted(&mut self) -> Result<Vec<(AcceptedKey, Acceptance)>> {
+        let rows = sqlx::query("SELECT route, signature, who, at_unix_ms, reason, until, json FROM accepted")
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(sql_error("read the accepted causes"))?;
+        rows.iter().map(accepted_of).collect::<Option<Vec<_>>>().ok_or(DatabaseError::BadRow("accepted"))
     }
 
     /// Changes and audit entries in one transaction.
@@ -389,7 +411,7 @@ impl Database {
     pub(super) async fn save_all(&mut self, changes: &[Change], audit: &[AuditEntry]) -> Result<()> {
         const DOING: &str = "save all changes anew";
         self.begin(DOING).await?;
-        let done = match sqlx::raw_sql("DELETE FROM moves; DELETE FROM kills; DELETE FROM pasts;")
+        let done = match sqlx::raw_sql("DELETE FROM moves; DELETE FROM kills; DELETE FROM pasts; DELETE FROM accepted;")
             .execute(&mut self.connection)
             .await
         {
@@ -456,6 +478,52 @@ impl Database {
             .await
             .map_err(sql_error(DOING))?;
         Ok(u64::try_from(bytes).unwrap_or_default())
+    }
+
+    /// Takes out the oldest divergences of a route beyond `bytes_kept`, if it has more than `bytes_max`; answers what is left.
+    pub(super) async fn sweep_route(&mut self, route: &str, bytes_max: u64, bytes_kept: u64) -> Result<u64> {
+        const DOING: &str = "sweep a route";
+        const SUM: &str = "SELECT coalesce(sum(bytes), 0) FROM divergences WHERE route = ?1";
+        let connection = &mut self.connection;
+        let sum = sqlx::query_scalar(SUM).bind(route).fetch_one(&mut *connection).await;
+        let bytes: i64 = sum.map_err(sql_error(DOING))?;
+        if bytes <= signed(bytes_max) {
+            return Ok(u64::try_from(bytes).unwrap_or_default());
+        }
+        sqlx::query(
+            "DELETE FROM divergences WHERE id IN (SELECT id FROM (SELECT id, sum(bytes) OVER
+             (ORDER BY at_unix_ms DESC, id DESC) AS upto FROM divergences WHERE route = ?1) WHERE upto > ?2)",
+        )
+        .bind(route)
+        .bind(signed(bytes_kept))
+        .execute(&mut *connection)
+        .await
+        .map_err(sql_error(DOING))?;
+        let sum = sqlx::query_scalar(SUM).bind(route).fetch_one(&mut *connection).await;
+        let bytes: i64 = sum.map_err(sql_error(DOING))?;
+        Ok(u64::try_from(bytes).unwrap_or_default())
+    }
+
+    /// One divergence.
+    pub(super) async fn divergence(&mut self, id: &str) -> Result<Option<StoredDivergence>> {
+        let row = sqlx::query("SELECT id, at_unix_ms, route, signature, json FROM divergences WHERE id = ?1")
+            .bind(id)
+            .fetch_optional(&mut self.connection)
+            .await
+            .map_err(sql_error("look a divergence up"))?;
+        row.map(|row| divergence_of(&row).ok_or(DatabaseError::BadRow("divergences"))).transpose()
+    }
+
+    /// One cause.
+    pub(super) async fn cause(&mut self, key: &AcceptedKey) -> Result<Option<StoredCause>> {
+        let sql = "SELECT route, signature, pairs, first_unix_ms, last_unix_ms, json FROM causes WHERE route = ?1 AND signature = ?2";
+        let row = sqlx::query(sql)
+            .bind(&key.route)
+            .bind(&key.signature)
+            .fetch_optional(&mut self.connection)
+            .await
+            .map_err(sql_error("look a cause up"))?;
+        row.map(|row| cause_of(&row).ok_or(DatabaseError::BadRow("causes"))).transpose()
     }
 
     /// Divergences, newest first, up to a bound of rows and of bytes.

@@ -53,7 +53,7 @@ fn divergence(id: &str, route: &str, at_unix_ms: u64) -> StoredDivergence {
     }
 }
 
-const KEEP: Keep = Keep { per_signature: 3, age: Duration::from_secs(3_600) };
+const KEEP: Keep = Keep { per_signature: 3, score_ms: 0, age: Duration::from_secs(3_600), route_bytes_max: 1 << 30 };
 
 async fn until(store: &Store, holds: impl FnMut(&StoreHealth) -> bool) -> StoreHealth {
     let waited =
@@ -271,7 +271,7 @@ async fn all_divergences_together_have_a_bound() {
     let dir = TempDir::new().unwrap();
     let bounded = StoreLimits { divergence_bytes_max: 10_000, divergence_json_bytes_max: 2_000, ..limits() };
     let (store, _) = Store::open(dir.path(), bounded).await;
-    let keep = Keep { per_signature: 1_000, age: Duration::from_secs(3_600) };
+    let keep = Keep { per_signature: 1_000, ..KEEP };
     let now = now_unix_ms();
     for n in 0..50 {
         let big = StoredDivergence { json: "x".repeat(1_000), ..divergence(&format!("id-{n:02}"), "cart", now + n) };
