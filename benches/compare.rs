@@ -74,9 +74,11 @@ fn comparing(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("compare");
     group.throughput(Throughput::Bytes(BYTES as u64));
-    for (name, policy, total) in
-        [("three-leaves", &plain, 3), ("three-leaves-four-rules", &ruled, 3), ("three-leaves-without-order", &unordered, 1)]
-    {
+    for (name, policy, total) in [
+        ("three-leaves", &plain, 3),
+        ("three-leaves-four-rules", &ruled, 3),
+        ("three-leaves-without-order", &unordered, 1),
+    ] {
         assert_eq!(compared(&left, &right, policy, today).total, total, "{name}");
         group.bench_function(name, |bencher| {
             bencher.iter(|| compared(black_box(&left), black_box(&right), policy, today));

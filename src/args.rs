@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use strangler_core::contract::Media;
+use strangler_core::day::Day;
 use strangler_core::name::RouteName;
 use strangler_core::runtime::WeightAsk;
 use strangler_core::side::Side;
@@ -234,6 +235,17 @@ pub enum ClientCommand {
     /// Shows the stored pairs of answers that differed, newest first.
     #[command(after_help = "Examples:\n  strangler divergences\n  strangler divergences cart-total --limit 5")]
     Divergences(DivergencesArgs),
+    /// Takes a cause of divergences for an intended change: its pairs are `expected` from now on.
+    #[command(after_help = ACCEPT_EXAMPLES)]
+    Accept(AcceptArgs),
+    /// Takes that back.
+    #[command(
+        after_help = "Example:\n  strangler unaccept cart-total 5b2d1c0f9a8e7d6c --reason 'it was a bug after all'"
+    )]
+    Unaccept(UnacceptArgs),
+    /// Asks both sides again for a stored divergence, and prints what differs now (GET, HEAD and OPTIONS only).
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
 }
 
 /// Of `apply`.
@@ -352,6 +364,66 @@ pub struct DivergencesArgs {
     pub admin: AdminArgs,
 }
 
+const ACCEPT_EXAMPLES: &str = "\
+Example:
+  strangler accept cart-total 5b2d1c0f9a8e7d6c --until 2026-12-31 --reason 'MIG-142: totals are rounded half up now'
+
+`strangler divergences` lists causes with their signatures, and what is accepted. Until --until (its day included) a pair that differs
+for accepted causes only is counted as `expected` and not stored.";
+
+const REPLAY_EXAMPLES: &str = "\
+Example:
+  strangler replay 019a3f5c7d2e4b6a8c0d1e2f3a4b5c6d -H \"authorization: $TOKEN\"
+
+What was not kept cannot be asked again: allow values of the path and the query with `compare: {keep: {target: [id]}}`. Credentials are
+never kept; give them with -H.";
+
+/// Of `accept`.
+#[derive(Debug, ClapArgs)]
+pub struct AcceptArgs {
+    /// The route.
+    pub route: RouteName,
+    /// The cause's signature.
+    pub signature: String,
+    /// The last day on which it holds, as in 2026-12-31 (UTC). Default: no end.
+    #[arg(long, value_name = "DAY")]
+    pub until: Option<Day>,
+    /// Why the change is intended; kept in the audit.
+    #[arg(long)]
+    pub reason: String,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Of `unaccept`.
+#[derive(Debug, ClapArgs)]
+pub struct UnacceptArgs {
+    /// The route.
+    pub route: RouteName,
+    /// The cause's signature.
+    pub signature: String,
+    /// Why; kept in the audit.
+    #[arg(long)]
+    pub reason: String,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Of `replay`.
+#[derive(Debug, ClapArgs)]
+pub struct ReplayArgs {
+    /// The divergence's id, as `strangler divergences` shows it.
+    pub id: String,
+    /// A header to send beside those on record; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
 /// Writes completions for a shell.
 pub fn completions(shell: Shell, out: &mut dyn std::io::Write) {
     let mut script = Vec::new();
@@ -419,6 +491,8 @@ mod tests {
             "strangler run --limit-header-bytes 1GiB",
             "strangler run --limit-keep-alive 0s",
             "strangler divergences --limit 501",
+            "strangler accept cart 5b2d1c0f9a8e7d6c",
+            "strangler accept cart 5b2d1c0f9a8e7d6c --reason r --until tomorrow",
             "strangler compare a.json",
             "strangler compare a.json b.json --type yaml",
             "strangler override-token --host h --route r --side left",
@@ -437,6 +511,9 @@ mod tests {
             "strangler check --config strangler.yaml",
             "strangler schema",
             "strangler schema --config",
+            "strangler accept cart 5b2d1c0f9a8e7d6c --reason r --until 2026-12-31",
+            "strangler unaccept cart 5b2d1c0f9a8e7d6c --reason r",
+            "strangler replay 019a -H a:b --format json",
             "strangler compare a.json - --rules r.yaml --http --type html --format json",
             "strangler upgrade --admin http://127.0.0.1:1",
             "strangler apply --accept-removals --admin http://127.0.0.1:1",

@@ -271,7 +271,10 @@ impl Store {
         let accepted = Accepted(opened.accepted.iter().cloned().collect());
         let writer = Writer::new(opened, path.clone(), limits, health_tx, Arc::clone(&counters));
         tokio::spawn(writer.run(command_rx, record_rx, pin_rx));
-        (Store { commands, records, pins: pin_tx, health, counters, limits }, Loaded { runtime, pasts, accepted, pins, path })
+        (
+            Store { commands, records, pins: pin_tx, health, counters, limits },
+            Loaded { runtime, pasts, accepted, pins, path },
+        )
     }
 
     /// How it is, now and at every change.

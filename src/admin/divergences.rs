@@ -169,9 +169,7 @@ pub(super) async fn accept(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<AcceptedStatus>, Problem> {
     let body: AcceptBody = json(&headers, body)?;
-    let bad_day = |_| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_day", "`until` is a day, as in `2026-12-01`")
-    };
+    let bad_day = |_| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_day", "`until` is a day, as in `2026-12-01`");
     let until: Option<Day> = body.until.as_deref().map(str::parse).transpose().map_err(bad_day)?;
     let (name, who) = (route_name(&name)?, who(&peer, body.by.as_deref())?);
     let control = Arc::clone(&admin.state.control);

@@ -287,7 +287,10 @@ async fn divergences_are_listed_with_their_record() {
         signature: "value /total_cents".to_owned(),
         json: r#"{"differences":[{"path":"/total_cents"}]}"#.to_owned(),
     };
-    plane.store.record_divergence(one, Keep { per_signature: 5, score_ms: 0, age: Duration::from_secs(60), route_bytes_max: 1 << 30 });
+    plane.store.record_divergence(
+        one,
+        Keep { per_signature: 5, score_ms: 0, age: Duration::from_secs(60), route_bytes_max: 1 << 30 },
+    );
     let mut listed = serde_json::Value::Null;
     for _ in 0..400 {
         listed = plane.get("/api/v1/divergences?route=cart&limit=5").await.json();

@@ -40,7 +40,8 @@ mod tests {
         }
         let said = |text: &str| {
             let loaded = load(text.as_bytes());
-            let faults = loaded.faults.iter().map(|fault| format!("{}: {}: {}", fault.span.line, fault.path, fault.message));
+            let faults =
+                loaded.faults.iter().map(|fault| format!("{}: {}: {}", fault.span.line, fault.path, fault.message));
             (loaded.policy.is_some(), faults.collect::<Vec<_>>().join("\n"))
         };
         assert_eq!(

@@ -179,10 +179,8 @@ fn verdict(comparison: &Comparison, documents: &Documents<'_>, policy: &CompareP
         | ComparisonResult::Mismatch
         | ComparisonResult::Failed => None,
     };
-    let is_equal = matches!(
-        comparison.result,
-        ComparisonResult::Match | ComparisonResult::BothError | ComparisonResult::Expected
-    );
+    let is_equal =
+        matches!(comparison.result, ComparisonResult::Match | ComparisonResult::BothError | ComparisonResult::Expected);
     let hits: Vec<u64> = (0..policy.rules.len()).map(|rule| u64::from(comparison.rules_hit.contains(&rule))).collect();
     Verdict {
         equal: is_equal,

@@ -141,8 +141,7 @@ fn answers(told: Option<Media>, inputs: [&Input; 2]) -> Result<[Said; 2], Compar
     if left.has_type() || right.has_type() {
         return Ok([left, right]);
     }
-    let media =
-        told.unwrap_or_else(|| Media::of_content(if left.body.is_empty() { &right.body } else { &left.body }));
+    let media = told.unwrap_or_else(|| Media::of_content(if left.body.is_empty() { &right.body } else { &left.body }));
     Ok([left, right].map(|said| said.or_type(media)))
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use strangler_core::observation::{Answer, Failure, Observation, Outcome};
-use strangler_core::route::HostPolicy;
 use strangler_core::redact::noted;
+use strangler_core::route::HostPolicy;
 use strangler_core::shadow::{copy_headers, trace_id};
 
 use crate::shadow::worker::Pair;

@@ -129,7 +129,7 @@ impl Bench {
         let found = Arc::default();
         let parts = parts(&table, &found);
         let metrics = Arc::clone(&parts.metrics);
-        let (shadow, _thread) = Shadow::start(parts).unwrap();
+        let (shadow, _, _thread) = Shadow::start(parts).unwrap();
         let (jobs, queue) = mpsc::channel(1_024);
         tokio::spawn(shadow.run(queue));
         Bench { table, jobs, metrics, found }
@@ -414,7 +414,7 @@ async fn towards_legacy_a_stale_baseline_says_nothing() {
     let found = Arc::default();
     let parts = parts(&table, &found);
     let metrics = Arc::clone(&parts.metrics);
-    let (shadow, thread) = Shadow::start(parts).unwrap();
+    let (shadow, _, thread) = Shadow::start(parts).unwrap();
     for answered_by in [Side::Extracted, Side::Legacy] {
         shadow.compare(pair(&job, answered_by, b"1", b"2"));
     }
@@ -450,7 +450,7 @@ async fn answers_that_find_no_room_in_memory_are_not_compared() {
     let found = Arc::default();
     let parts = Parts { budget: ByteBudget::new(8), ..parts(&table, &found) };
     let (metrics, budget) = (Arc::clone(&parts.metrics), parts.budget.clone());
-    let (shadow, _thread) = Shadow::start(parts).unwrap();
+    let (shadow, _, _thread) = Shadow::start(parts).unwrap();
     let (jobs, queue) = mpsc::channel(8);
     tokio::spawn(shadow.run(queue));
 

@@ -6,8 +6,8 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, Method};
 use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
 use strangler_core::compare::{Bodies, Comparison, ComparisonResult, NotComparable, compare, is_same_wire};
 use strangler_core::day::Day;
 use strangler_core::observation::{Observation, Outcome};
@@ -21,9 +21,9 @@ use strangler_core::weight::Weight;
 
 use crate::live::Publish;
 use crate::live::accepted::LiveAccepted;
-use crate::shadow::{Parts, Sink};
 use crate::shadow::decode::{Decoded, decode};
 use crate::shadow::rules::RuleWatch;
+use crate::shadow::{Parts, Sink};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::budget::Held;
 

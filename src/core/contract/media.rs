@@ -28,16 +28,8 @@ pub enum Media {
 
 impl Media {
     /// All of them, as `--type` names them.
-    pub const ALL: [Media; 8] = [
-        Media::Json,
-        Media::Lines,
-        Media::Html,
-        Media::Xml,
-        Media::Form,
-        Media::Text,
-        Media::Events,
-        Media::Bytes,
-    ];
+    pub const ALL: [Media; 8] =
+        [Media::Json, Media::Lines, Media::Html, Media::Xml, Media::Form, Media::Text, Media::Events, Media::Bytes];
 
     /// As written.
     pub const fn as_str(self) -> &'static str {

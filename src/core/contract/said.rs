@@ -56,7 +56,11 @@ impl Said {
                 ("headers", _) => return Err(shape("`headers` is an object")),
                 ("body", Json::String(text)) => body = Bytes::copy_from_slice(text.as_bytes()),
                 ("body", value) => body = Bytes::from(write(value)),
-                (other, _) => return Err(SaidError::Shape(format!("`{other}` is not known; it has `status`, `headers`, `body`"))),
+                (other, _) => {
+                    return Err(SaidError::Shape(format!(
+                        "`{other}` is not known; it has `status`, `headers`, `body`"
+                    )));
+                }
             }
         }
         let status = status.ok_or_else(|| shape("`status` is missing"))?;
@@ -80,8 +84,7 @@ impl Said {
 fn read_headers(members: &[(Cow<'_, str>, Json<'_>)]) -> Result<HeaderMap, SaidError> {
     let mut headers = HeaderMap::new();
     for (name, value) in members {
-        let key: HeaderName =
-            name.parse().map_err(|_| SaidError::Shape(format!("`{name}` is no name of a header")))?;
+        let key: HeaderName = name.parse().map_err(|_| SaidError::Shape(format!("`{name}` is no name of a header")))?;
         let wrong = || SaidError::Shape(format!("the header `{name}` is a text, or a list of texts"));
         let lines: Vec<&Json<'_>> = match value {
             Json::Array(items) => items.iter().collect(),

@@ -3,9 +3,9 @@
 use std::cell::OnceCell;
 use std::fmt::Write as _;
 
+use crate::compare::Shown;
 use crate::compare::pointer::{Pointer, Step};
 use crate::compare::values::text_of;
-use crate::compare::Shown;
 use crate::contract::Said;
 use crate::json::{Json, parse};
 
@@ -34,10 +34,8 @@ impl<'a> Documents<'a> {
     }
 
     fn side(&self, side: usize, pointer: &Pointer, shown: &Shown) -> String {
-        let whole = match shown {
-            Shown::Array { .. } | Shown::Object { .. } => self.find(side, pointer).map(write),
-            _ => None,
-        };
+        let is_whole = matches!(shown, Shown::Array { .. } | Shown::Object { .. });
+        let whole = is_whole.then(|| self.find(side, pointer).map(write)).flatten();
         whole.filter(|whole| whole.len() <= SHOWN_BYTES_MAX).unwrap_or_else(|| text(shown))
     }
 
@@ -46,7 +44,9 @@ impl<'a> Documents<'a> {
         let root = self.read.get(side)?.get_or_init(|| parse(body).ok()).as_ref()?;
         pointer.0.iter().try_fold(root, |at, step| match (step, at) {
             (Step::Index(index), Json::Array(items)) => items.get(*index),
-            (Step::Key(key), Json::Object(object)) => object.members.iter().find(|(name, _)| **name == **key).map(|(_, at)| at),
+            (Step::Key(key), Json::Object(object)) => {
+                object.members.iter().find(|(name, _)| **name == **key).map(|(_, at)| at)
+            }
             (Step::Item { key, value }, Json::Array(items)) => items.iter().find(|item| {
                 let Json::Object(object) = item else { return false };
                 let member = object.members.iter().find(|(name, _)| **name == **key);

@@ -16,9 +16,10 @@ fn json(verdict: &Verdict) -> String {
 fn lists_and_objects_are_shown_as_they_are_and_numbers_as_they_were_written() {
     let left = br#"{"a": [1.10, {"b": 9007199254740993}], "c": 1, "d": [{"id": 7, "x": [1, 2]}]}"#;
     let right = br#"{"a": {"b": 1}, "c": 2, "d": [{"id": 7, "x": [1]}]}"#;
-    let rules = vec![
-        crate::route::CompareRule::new("/d".parse().expect("a pointer"), crate::route::RuleAction::ArrayKey("id".into())),
-    ];
+    let rules = vec![crate::route::CompareRule::new(
+        "/d".parse().expect("a pointer"),
+        crate::route::RuleAction::ArrayKey("id".into()),
+    )];
     let policy = ComparePolicy { rules, ..ComparePolicy::default() };
     let verdict = compare_documents(left, right, Media::Json, &policy, today());
     assert_eq!(
@@ -37,7 +38,11 @@ fn what_is_larger_than_the_policy_compares_is_never_equal() {
     let verdict = compare_documents(b"[1,2,3]", b"[1,2,4]", Media::Json, &policy, today());
     assert!(!verdict.equal);
     assert_eq!(verdict.not_comparable, Some(NotComparable::Truncated));
-    assert!(json(&verdict).starts_with(r#"{"equal":false,"not_comparable":"truncated","differences":["#), "{}", json(&verdict));
+    assert!(
+        json(&verdict).starts_with(r#"{"equal":false,"not_comparable":"truncated","differences":["#),
+        "{}",
+        json(&verdict)
+    );
 }
 
 #[test]

@@ -13,8 +13,8 @@ use crate::raw::policy::Short;
 use crate::raw::rule;
 use crate::raw::walk::{Reader, Spanned};
 use crate::route::{
-    ArrayOrder, ComparePolicy, CompareRule, HeaderMode, HeaderPolicy, JsonPolicy, KeepHow, Numeric, PointerPattern, Presence,
-    StatusMode, StatusPolicy,
+    ArrayOrder, ComparePolicy, CompareRule, HeaderMode, HeaderPolicy, JsonPolicy, KeepHow, Numeric, PointerPattern,
+    Presence, StatusMode, StatusPolicy,
 };
 use crate::tree::{Kind, Node, Span};
 

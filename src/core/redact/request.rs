@@ -42,7 +42,8 @@ impl Redactor {
 
 /// What every client says.
 fn is_usual_encoding(value: &[u8]) -> bool {
-    let is_usual = |word: &[u8]| matches!(word.trim_ascii(), b"gzip" | b"deflate" | b"br" | b"zstd" | b"identity" | b"*");
+    let is_usual =
+        |word: &[u8]| matches!(word.trim_ascii(), b"gzip" | b"deflate" | b"br" | b"zstd" | b"identity" | b"*");
     value.split(|byte| *byte == b',').all(is_usual)
 }
 
@@ -53,7 +54,9 @@ pub enum NoReplay {
     #[error("only GET, HEAD and OPTIONS are asked again: a second {0} could do something twice")]
     Unsafe(String),
     /// It had a body, and that is not kept.
-    #[error("the request had a body of {0} bytes, and bodies are not kept: ask with the curl of each side, the body in a file")]
+    #[error(
+        "the request had a body of {0} bytes, and bodies are not kept: ask with the curl of each side, the body in a file"
+    )]
     Body(u64),
     /// Its target was redacted.
     #[error(

@@ -181,7 +181,9 @@ fn what_an_element_is_paired_by_and_what_a_page_says_is_hidden() {
         let comparison = compare(&legacy, &extracted, views, &policy, Day::of_unix_ms(1_795_000_000_000));
         assert!(comparison.total > 0, "{media}");
         let redactor = Redactor::new(KEY);
-        let record = with_circumstances("/", |about| redactor.divergence(about, &comparison, &legacy, &extracted, &ComparePolicy::default()));
+        let record = with_circumstances("/", |about| {
+            redactor.divergence(about, &comparison, &legacy, &extracted, &ComparePolicy::default())
+        });
         let json = serde_json::to_string(&record).expect("json");
         assert!(!json.contains(SECRET), "{media}: {json}");
     }

@@ -30,14 +30,18 @@ impl Reference {
     }
 
     fn is(&self, option: &str, value: &str) -> bool {
-        self.json[option] == value || self.json[option].to_string() == value
+        self.json[option] == value || (value == "true" && self.json[option] == true)
     }
 
     /// The first rule with that key whose path is `path`, or (open) lies above it.
     fn rule(&self, keys: &[&str], path: &[Option<String>], is_open: bool) -> Option<&Plain> {
         self.rules.iter().find(|rule| {
             let has_key = keys.iter().any(|key| !rule.action[key].is_null());
-            has_key && (0..=path.len()).rev().take(if is_open { path.len() + 1 } else { 1 }).any(|to| fits(&rule.path, &path[..to]))
+            has_key
+                && (0..=path.len())
+                    .rev()
+                    .take(if is_open { path.len() + 1 } else { 1 })
+                    .any(|to| fits(&rule.path, &path[..to]))
         })
     }
 
@@ -58,13 +62,17 @@ impl Reference {
             return Vec::new();
         }
         match (left, right) {
-            (Value::Array(lefts), Value::Array(rights)) if lefts.len() != rights.len() => vec![at("array_length", path)],
+            (Value::Array(lefts), Value::Array(rights)) if lefts.len() != rights.len() => {
+                vec![at("array_length", path)]
+            }
             (Value::Array(lefts), Value::Array(rights)) if self.is_ordered(path) => {
                 let found: Vec<Vec<String>> = lefts
                     .iter()
                     .zip(rights)
                     .enumerate()
-                    .map(|(index, (left, right))| self.compare(left, right, &below(path, Some(&index.to_string())), is_exact))
+                    .map(|(index, (left, right))| {
+                        self.compare(left, right, &below(path, Some(&index.to_string())), is_exact)
+                    })
                     .collect();
                 let differing: Vec<usize> = (0..found.len()).filter(|index| !found[*index].is_empty()).collect();
                 let only = |items: &[Value]| differing.iter().map(|index| items[*index].clone()).collect::<Vec<_>>();
@@ -119,7 +127,8 @@ impl Reference {
                 one.as_f64() == other.as_f64() && !(self.is("numeric", "typed") && one.is_f64() != other.is_f64())
             }
             (Value::Number(number), Value::String(text)) | (Value::String(text), Value::Number(number)) => {
-                let said = text.parse::<f64>().ok().filter(|_| text.bytes().all(|byte| b"0123456789.-".contains(&byte)));
+                let said =
+                    text.parse::<f64>().ok().filter(|_| text.bytes().all(|byte| b"0123456789.-".contains(&byte)));
                 self.is("string_number", "equal") && said.is_some() && said == number.as_f64()
             }
             (left, right) => left == right,
@@ -188,14 +197,15 @@ fn mutated(value: &Value, dice: &mut u64) -> Value {
             match roll % 6 {
                 0 => items.reverse(),
                 1 if !items.is_empty() => items.rotate_left(1),
-                2 if roll % 5 == 0 => drop(items.pop()),
+                2 if roll.is_multiple_of(5) => drop(items.pop()),
                 _ => {}
             }
             items.into()
         }
         Value::Object(members) => {
-            let kept = members.iter().filter(|_| roll % 11 != 0);
-            let members: serde_json::Map<_, _> = kept.map(|(name, value)| (name.clone(), mutated(value, dice))).collect();
+            let kept = members.iter().filter(|_| !roll.is_multiple_of(11));
+            let members: serde_json::Map<_, _> =
+                kept.map(|(name, value)| (name.clone(), mutated(value, dice))).collect();
             members.into()
         }
         Value::Number(number) => match roll % 8 {
@@ -205,8 +215,10 @@ fn mutated(value: &Value, dice: &mut u64) -> Value {
             3 => number.as_i64().map_or(Value::Null, |it| (it + 1).into()),
             _ => value.clone(),
         },
-        _ if roll % 7 == 0 => Value::from(["a", "1", "b"][usize::try_from(roll % 3).unwrap_or_default()]),
-        _ => value.clone(),
+        Value::Null | Value::Bool(_) | Value::String(_) if roll.is_multiple_of(7) => {
+            Value::from(["a", "1", "b"][usize::try_from(roll % 3).unwrap_or_default()])
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => value.clone(),
     }
 }
 

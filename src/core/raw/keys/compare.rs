@@ -210,6 +210,11 @@ pub(in crate::raw) static COMPARE_KEEP: Block = Block {
             "Which pairs are kept when there are more: some of now and some of before, or the newest.",
         ),
         Key::optional("max_age", Shape::Duration, "24h", "Age at which a stored pair goes."),
-        Key::optional("max_bytes", Shape::Size, "1GiB", "Largest size of all stored pairs of the route; the oldest go. At most 1GiB."),
+        Key::optional(
+            "max_bytes",
+            Shape::Size,
+            "1GiB",
+            "Largest size of all stored pairs of the route; the oldest go. At most 1GiB.",
+        ),
     ],
 };
