@@ -72,7 +72,7 @@ release-pgo: setup ## The release binary, guided by a profile of itself at work:
 bench-setup: ## Install the peers that bench measures against (nginx, HAProxy, Envoy)
 	@deploy/dev/setup.sh bench $(TARGET)/bench-venv
 
-bench-decisions: setup ## Criterion benches of matching and of the split
+bench-decisions: setup ## Criterion benches of matching, of the split and of the comparison
 	cargo bench -p strangler-bench $(ARGS)
 
 # The loader's part of the core is tested with the YAML reader, which is the shell's: both packages run, the core is counted.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,11 +19,13 @@ use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
+use strangler_core::redact::Divergence;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 mod api;
 pub mod control;
+mod divergences;
 pub mod problem;
 pub mod token;
 pub mod upgrade;
@@ -173,6 +176,19 @@ pub type ReadReadiness = Arc<dyn Fn() -> Readiness + Send + Sync>;
 /// Tells a route's numbers.
 pub type ReadNumbers = Arc<dyn Fn(&str) -> Option<RouteNumbers> + Send + Sync>;
 
+/// Asks both sides again; answers what differs now, or why they were not asked.
+pub type Replay =
+    Arc<dyn Fn(ReplayAsk) -> Pin<Box<dyn Future<Output = Result<Divergence, String>> + Send>> + Send + Sync>;
+
+/// What is to be asked again.
+#[derive(Debug)]
+pub struct ReplayAsk {
+    /// The record.
+    pub record: Divergence,
+    /// Headers beside those on record; secrets, mostly.
+    pub headers: HeaderMap,
+}
+
 /// Tells how the data plane stands.
 pub type ReadPlane = Arc<dyn Fn() -> PlaneStatus + Send + Sync>;
 
@@ -195,6 +211,8 @@ pub struct AdminState {
     pub plane: ReadPlane,
     /// To whoever loads the routes file; a bounded channel.
     pub apply: mpsc::Sender<ApplyRequest>,
+    /// Asks both sides again for what is on record.
+    pub replay: Replay,
     /// To whoever starts a new binary; a bounded channel.
     pub upgrade: mpsc::Sender<UpgradeRequest>,
 }
@@ -253,7 +271,10 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/unkill", post(api::unkill_all))
         .route("/api/v1/config/apply", post(api::apply))
         .route("/api/v1/upgrade", post(upgrade::upgrade))
-        .route("/api/v1/divergences", get(api::divergences))
+        .route("/api/v1/divergences", get(divergences::divergences))
+        .route("/api/v1/divergences/{id}/replay", post(divergences::replay))
+        .route("/api/v1/routes/{name}/accept", post(divergences::accept))
+        .route("/api/v1/routes/{name}/unaccept", post(divergences::unaccept))
         .route("/api/v1/audit", get(api::audit))
         .route_layer(from_fn_with_state(Arc::clone(&admin), demand_token));
     telemetry_routes()

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use strangler_core::contract::Media;
+use strangler_core::day::Day;
 use strangler_core::name::RouteName;
 use strangler_core::runtime::WeightAsk;
 use strangler_core::side::Side;
@@ -33,6 +35,7 @@ Examples:
   strangler weight cart-total 10% --reason 'a quiet hour at 5%'
   strangler kill cart-total --reason 'wrong totals'
   strangler divergences cart-total --limit 5
+  strangler compare legacy.json extracted.json --rules compare.yaml
 
 Exit status: 0 done, 1 failed, 2 usage, 78 configuration refused.";
 
@@ -48,6 +51,9 @@ pub enum Command {
     /// Says which route a request takes and why not the others, its key, bucket and side; from a file or a running proxy.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Compares two bodies, or two answers, as the sides of a route are compared; exit 1 if they differ, 2 if it cannot be told.
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
     /// Prints the JSON Schema of routes.yaml, or of strangler.yaml.
     Schema {
         /// That of strangler.yaml.
@@ -78,6 +84,40 @@ USR1 kills every route, USR2 starts a new binary and hands the sockets over.
 
 Every flag can be given by its variable instead, several values with commas.
 A file that is refused starts from the last good one, alarmed; with --strict it does not start.";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  strangler compare legacy.json extracted.json
+  curl -s http://new/orders/7 | strangler compare legacy.json - --rules compare.yaml --format json
+  strangler compare --http before.json after.json
+
+The rules are what stands below `compare:` in routes.yaml. A type is told by --type, else by a file's name (.json .ndjson .html
+.xml .form .txt .sse .bin; the left's first), else by the left's content. With --http a file is one answer,
+{\"status\": 200, \"headers\": {\"vary\": \"accept\"}, \"body\": \"a text, or JSON\"}, and its content-type says the type.
+Values are shown as they are.
+
+Exit status: 0 equal, 1 different, 2 it cannot be told (also: the rules are refused, a file cannot be read).";
+
+/// Of `compare`.
+#[derive(Debug, ClapArgs)]
+pub struct CompareArgs {
+    /// What is expected; `-` is the standard input.
+    pub left: PathBuf,
+    /// What is held against it; `-` is the standard input.
+    pub right: PathBuf,
+    /// A `compare:` block.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// What the bodies are: json, ndjson, html, xml, form, text, events, bytes.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub media: Option<Media>,
+    /// The files are answers: status, headers and body.
+    #[arg(long)]
+    pub http: bool,
+    /// How the verdict is printed.
+    #[arg(long, default_value = "text", value_enum)]
+    pub format: Format,
+}
 
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -195,6 +235,17 @@ pub enum ClientCommand {
     /// Shows the stored pairs of answers that differed, newest first.
     #[command(after_help = "Examples:\n  strangler divergences\n  strangler divergences cart-total --limit 5")]
     Divergences(DivergencesArgs),
+    /// Takes a cause of divergences for an intended change: its pairs are `expected` from now on.
+    #[command(after_help = ACCEPT_EXAMPLES)]
+    Accept(AcceptArgs),
+    /// Takes that back.
+    #[command(
+        after_help = "Example:\n  strangler unaccept cart-total 5b2d1c0f9a8e7d6c --reason 'it was a bug after all'"
+    )]
+    Unaccept(UnacceptArgs),
+    /// Asks both sides again for a stored divergence, and prints what differs now (GET, HEAD and OPTIONS only).
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
 }
 
 /// Of `apply`.
@@ -313,6 +364,66 @@ pub struct DivergencesArgs {
     pub admin: AdminArgs,
 }
 
+const ACCEPT_EXAMPLES: &str = "\
+Example:
+  strangler accept cart-total 5b2d1c0f9a8e7d6c --until 2026-12-31 --reason 'MIG-142: totals are rounded half up now'
+
+`strangler divergences` lists causes with their signatures, and what is accepted. Until --until (its day included) a pair that differs
+for accepted causes only is counted as `expected` and not stored.";
+
+const REPLAY_EXAMPLES: &str = "\
+Example:
+  strangler replay 019a3f5c7d2e4b6a8c0d1e2f3a4b5c6d -H \"authorization: $TOKEN\"
+
+What was not kept cannot be asked again: allow values of the path and the query with `compare: {keep: {target: [id]}}`. Credentials are
+never kept; give them with -H.";
+
+/// Of `accept`.
+#[derive(Debug, ClapArgs)]
+pub struct AcceptArgs {
+    /// The route.
+    pub route: RouteName,
+    /// The cause's signature.
+    pub signature: String,
+    /// The last day on which it holds, as in 2026-12-31 (UTC). Default: no end.
+    #[arg(long, value_name = "DAY")]
+    pub until: Option<Day>,
+    /// Why the change is intended; kept in the audit.
+    #[arg(long)]
+    pub reason: String,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Of `unaccept`.
+#[derive(Debug, ClapArgs)]
+pub struct UnacceptArgs {
+    /// The route.
+    pub route: RouteName,
+    /// The cause's signature.
+    pub signature: String,
+    /// Why; kept in the audit.
+    #[arg(long)]
+    pub reason: String,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Of `replay`.
+#[derive(Debug, ClapArgs)]
+pub struct ReplayArgs {
+    /// The divergence's id, as `strangler divergences` shows it.
+    pub id: String,
+    /// A header to send beside those on record; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
 /// Writes completions for a shell.
 pub fn completions(shell: Shell, out: &mut dyn std::io::Write) {
     let mut script = Vec::new();
@@ -380,6 +491,10 @@ mod tests {
             "strangler run --limit-header-bytes 1GiB",
             "strangler run --limit-keep-alive 0s",
             "strangler divergences --limit 501",
+            "strangler accept cart 5b2d1c0f9a8e7d6c",
+            "strangler accept cart 5b2d1c0f9a8e7d6c --reason r --until tomorrow",
+            "strangler compare a.json",
+            "strangler compare a.json b.json --type yaml",
             "strangler override-token --host h --route r --side left",
             "strangler completions tcsh9",
         ] {
@@ -396,6 +511,10 @@ mod tests {
             "strangler check --config strangler.yaml",
             "strangler schema",
             "strangler schema --config",
+            "strangler accept cart 5b2d1c0f9a8e7d6c --reason r --until 2026-12-31",
+            "strangler unaccept cart 5b2d1c0f9a8e7d6c --reason r",
+            "strangler replay 019a -H a:b --format json",
+            "strangler compare a.json - --rules r.yaml --http --type html --format json",
             "strangler upgrade --admin http://127.0.0.1:1",
             "strangler apply --accept-removals --admin http://127.0.0.1:1",
             "strangler weight cart file --reason r",

@@ -10,8 +10,8 @@ mod client;
 mod show;
 
 use crate::args::{
-    AdminArgs, ApplyArgs, ClientCommand, DivergencesArgs, ExplainArgs, Format, KillArgs, ScopeArgs, StatusArgs,
-    UnkillArgs, UpgradeArgs, WeightArgs,
+    AcceptArgs, AdminArgs, ApplyArgs, ClientCommand, DivergencesArgs, ExplainArgs, Format, KillArgs, ReplayArgs,
+    ScopeArgs, StatusArgs, UnacceptArgs, UnkillArgs, UpgradeArgs, WeightArgs,
 };
 use crate::cli::client::Client;
 pub use crate::cli::client::ClientError;
@@ -62,6 +62,9 @@ pub fn run(command: &ClientCommand, out: &mut dyn Write) -> Result<(), CliError>
         ClientCommand::Status(args) => status(args, out),
         ClientCommand::Upgrade(args) => upgrade(args, out),
         ClientCommand::Divergences(args) => divergences(args, out),
+        ClientCommand::Accept(args) => accept(args, out),
+        ClientCommand::Unaccept(args) => unaccept(args, out),
+        ClientCommand::Replay(args) => replay(args, out),
     }
 }
 
@@ -170,6 +173,27 @@ fn divergences(args: &DivergencesArgs, out: &mut dyn Write) -> Result<(), CliErr
     }
     let answer = Client::new(&args.admin)?.get_guarded(&path)?;
     print(&args.admin, &answer, show::divergences, out)
+}
+
+fn accept(args: &AcceptArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let until = args.until.map(|day| day.to_string());
+    let body = json!({"signature": args.signature, "until": until, "reason": args.reason, "by": by()});
+    let answer = Client::new(&args.admin)?.post(&format!("/api/v1/routes/{}/accept", args.route), &body)?;
+    print(&args.admin, &answer, show::accepted, out)
+}
+
+fn unaccept(args: &UnacceptArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let body = json!({"signature": args.signature, "reason": args.reason, "by": by()});
+    let answer = Client::new(&args.admin)?.post(&format!("/api/v1/routes/{}/unaccept", args.route), &body)?;
+    print(&args.admin, &answer, show::taken_back, out)
+}
+
+fn replay(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    // An id has letters and digits; anything else would be another path.
+    let id: String = args.id.chars().filter(char::is_ascii_alphanumeric).collect();
+    let body = json!({"headers": args.headers, "by": by()});
+    let answer = Client::new(&args.admin)?.post(&format!("/api/v1/divergences/{id}/replay"), &body)?;
+    print(&args.admin, &answer, show::replayed, out)
 }
 
 fn print(args: &AdminArgs, answer: &Value, show: fn(&Value) -> String, out: &mut dyn Write) -> Result<(), CliError> {

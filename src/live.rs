@@ -1,5 +1,7 @@
 //! The published snapshot: many readers, queued writers, swapped whole.
 
+pub mod accepted;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};

@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         }
         Command::Check(args) => verbs::check(&args, &mut out),
         Command::Explain(args) => verbs::explain(&args, &mut out),
+        // Its own status: 2 is trouble, as `diff` has it.
+        Command::Compare(args) => {
+            return run::compare::compare(&args, &mut out).unwrap_or_else(|error| fail(2, &error));
+        }
         Command::Schema { config } => verbs::schema(config, &mut out),
         Command::OverrideToken(args) => verbs::override_token(&args, &mut out),
         Command::Completions { shell } => {

@@ -1,11 +1,13 @@
 //! Builds all parts, hands each one end of a bounded channel, and owns start and stop.
 
+pub mod compare;
 mod first;
 pub mod keys;
 pub mod lock;
 pub mod options;
 mod process;
 mod reload;
+mod replay;
 pub mod report;
 mod signals;
 pub mod sockets;

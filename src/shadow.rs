@@ -7,6 +7,7 @@
 pub mod copy;
 pub mod decode;
 pub mod gates;
+pub mod replay;
 mod rules;
 pub mod worker;
 
@@ -17,14 +18,17 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use strangler_core::observation::{CopyJob, Observation};
+use strangler_core::redact::keep::score_ms;
 use strangler_core::redact::{Divergence, Redactor};
 use strangler_core::route::{ComparePolicy, Route};
 use strangler_core::side::Side;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Publish;
+use crate::live::accepted::LiveAccepted;
 use crate::shadow::copy::CopyOutcome;
 use crate::shadow::gates::Gates;
+use crate::shadow::replay::Replayer;
 use crate::shadow::worker::{Pair, Worker};
 use crate::store::{Keep, Store, StoredDivergence};
 use crate::telemetry::metrics::Metrics;
@@ -55,6 +59,8 @@ pub struct Parts {
     pub budget: ByteBudget,
     /// Hides values.
     pub redactor: Redactor,
+    /// Causes that are intended changes.
+    pub accepted: Arc<LiveAccepted>,
     /// Where divergences go.
     pub sink: Sink,
 }
@@ -75,11 +81,13 @@ impl Shadow {
     ///
     /// # Errors
     /// When the thread cannot be made.
-    pub fn start(parts: Parts) -> io::Result<(Arc<Shadow>, JoinHandle<()>)> {
+    pub fn start(parts: Parts) -> io::Result<(Arc<Shadow>, Replayer, JoinHandle<()>)> {
         let (shadow, pairs) = Shadow::new(&parts);
-        let worker = Worker::new(parts.live, parts.metrics, parts.redactor, parts.sink);
+        let maps = Arc::default();
+        let replayer = Replayer::new(&parts, Arc::clone(&maps));
+        let worker = Worker::new(parts, maps);
         let thread = std::thread::Builder::new().name("compare".to_owned()).spawn(move || worker.run(&pairs))?;
-        Ok((shadow, thread))
+        Ok((shadow, replayer, thread))
     }
 
     /// Without the thread; for tests of what comes before it.
@@ -145,7 +153,12 @@ pub fn store_sink(store: Store) -> Sink {
             cause,
             json,
         };
-        let keep = Keep { per_signature: policy.keep_per_signature, age: policy.keep_age };
+        let keep = Keep {
+            per_signature: policy.keep_per_signature,
+            score_ms: score_ms(policy.keep_how, policy.keep_age, divergence.at_unix_ms, &divergence.id),
+            age: policy.keep_age,
+            route_bytes_max: policy.keep_bytes_max,
+        };
         store.record_divergence(stored, keep)
     })
 }

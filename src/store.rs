@@ -15,6 +15,7 @@ use strangler_core::chain::chain;
 use strangler_core::idempotency::PinKey;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
+use strangler_core::redact::accept::{Acceptance, Accepted, AcceptedKey};
 use strangler_core::runtime::{Kill, KillScope, KillSource, Move, RuntimeState};
 use strangler_core::side::Side;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -111,10 +112,14 @@ pub struct StoredCause {
 /// How long and how many of a kind a divergence is kept; from the route's `compare`.
 #[derive(Clone, Copy, Debug)]
 pub struct Keep {
-    /// Newest of the same route and signature that stay.
+    /// Of the same route and signature, so many stay: those with the greatest `score_ms`.
     pub per_signature: u32,
+    /// What it is worth beside others of its signature.
+    pub score_ms: i64,
     /// Age at which it goes.
     pub age: Duration,
+    /// Bytes of all divergences of the route; the oldest go.
+    pub route_bytes_max: u64,
 }
 
 /// Something that is kept beyond a restart.
@@ -126,6 +131,8 @@ pub enum Change {
     Kill(KillScope, KillSource, Option<Kill>),
     /// The weights of a route's last minutes; `None`: the route is gone, or no longer remembers keys.
     Past(RouteName, Option<RoutePast>),
+    /// A cause accepted as an intended change; `None`: taken back.
+    Accept(AcceptedKey, Option<Acceptance>),
 }
 
 /// Which side has seen an idempotency key.
@@ -212,6 +219,8 @@ pub struct Loaded {
     pub runtime: RuntimeState,
     /// Weights of before, of routes that remember keys.
     pub pasts: BTreeMap<RouteName, RoutePast>,
+    /// Causes that were accepted.
+    pub accepted: Accepted,
     /// Idempotency keys seen in the last day, oldest first.
     pub pins: Vec<StoredPin>,
     /// Where the store lies.
@@ -260,9 +269,13 @@ impl Store {
         let counters = Arc::new(Counters::default());
         let runtime = RuntimeState::restore(opened.moves.clone(), opened.kills.clone());
         let pasts = opened.pasts.iter().cloned().collect();
+        let accepted = Accepted(opened.accepted.iter().cloned().collect());
         let writer = Writer::new(opened, path.clone(), limits, health_tx, Arc::clone(&counters));
         tokio::spawn(writer.run(command_rx, record_rx, pin_rx));
-        (Store { commands, records, pins: pin_tx, health, counters, limits }, Loaded { runtime, pasts, pins, path })
+        (
+            Store { commands, records, pins: pin_tx, health, counters, limits },
+            Loaded { runtime, pasts, accepted, pins, path },
+        )
     }
 
     /// How it is, now and at every change.
@@ -341,6 +354,20 @@ impl Store {
     /// Pins that were not written because the file failed, since the start. They are in force until the process ends.
     pub fn pins_unsaved(&self) -> u64 {
         self.counters.pins_unsaved.load(Ordering::Relaxed)
+    }
+
+    /// One stored divergence; `None`: there is none of that id, or no longer.
+    pub async fn divergence(&self, id: String) -> Result<Option<StoredDivergence>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Divergence { id, reply })?;
+        self.answer(answer).await?
+    }
+
+    /// What one cause is, as JSON; `None`: there is none of that signature.
+    pub async fn cause(&self, key: AcceptedKey) -> Result<Option<StoredCause>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Cause { key, reply })?;
+        self.answer(answer).await?
     }
 
     /// Stored divergences, newest first.

@@ -14,14 +14,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use strangler_core::explain::Asked;
 use strangler_core::name::RouteName;
-use strangler_core::runtime::{KillScope, Note, WeightAsk, utc};
+use strangler_core::runtime::{KillScope, Note, WeightAsk};
 use strangler_core::snapshot::{KillStatus, RouteStatus, Snapshot};
 use tokio::sync::oneshot;
 
 use crate::admin::control::{KillOutcome, WeightOutcome};
 use crate::admin::problem::Problem;
 use crate::admin::{Admin, ApplyOutcome, ApplyRequest, Peer, PlaneStatus, Readiness, RouteNumbers, UpstreamStatus};
-use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, StoredCause, StoredDivergence, now_unix_ms};
+use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, now_unix_ms};
 use strangler_core::chain::chain;
 
 /// Longest name that someone gives themselves, in bytes.
@@ -350,7 +350,7 @@ async fn apply_and_audit(admin: Arc<Admin>, accept_removals: bool, by: String) -
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    route: Option<String>,
+    pub(super) route: Option<String>,
     limit: Option<u32>,
     /// Milliseconds since 1970.
     #[serde(default)]
@@ -358,88 +358,9 @@ pub(super) struct ListQuery {
 }
 
 impl ListQuery {
-    fn listing(self) -> Listing {
+    pub(super) fn listing(self) -> Listing {
         Listing { route: self.route, since_unix_ms: self.since, limit: self.limit.unwrap_or(50).min(LIST_ROWS_MAX) }
     }
-}
-
-#[derive(Serialize)]
-struct ShownDivergence {
-    id: String,
-    at: String,
-    at_unix_ms: u64,
-    route: String,
-    signature: String,
-    record: serde_json::Value,
-}
-
-impl From<StoredDivergence> for ShownDivergence {
-    fn from(one: StoredDivergence) -> ShownDivergence {
-        ShownDivergence {
-            record: serde_json::from_str(&one.json).unwrap_or(serde_json::Value::Null),
-            id: one.id,
-            at: utc(one.at_unix_ms),
-            at_unix_ms: one.at_unix_ms,
-            route: one.route,
-            signature: one.signature,
-        }
-    }
-}
-
-/// What many divergences are due to.
-#[derive(Serialize)]
-struct ShownCause {
-    route: String,
-    /// As the divergences' own.
-    signature: String,
-    /// How many pairs differed for it, those that are no longer kept included.
-    pairs: u64,
-    first: String,
-    last: String,
-    /// Place, kind and sorts of values, and a rule that would take it for noise.
-    cause: serde_json::Value,
-}
-
-impl From<StoredCause> for ShownCause {
-    fn from(one: StoredCause) -> ShownCause {
-        ShownCause {
-            cause: serde_json::from_str(&one.json).unwrap_or(serde_json::Value::Null),
-            route: one.route,
-            signature: one.signature,
-            pairs: one.pairs,
-            first: utc(one.first_unix_ms),
-            last: utc(one.last_unix_ms),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct DivergenceList {
-    /// The most frequent first.
-    causes: Vec<ShownCause>,
-    /// The newest first.
-    divergences: Vec<ShownDivergence>,
-    /// Not stored since the start: too many at a time, too large, or the store failed.
-    dropped: u64,
-}
-
-pub(super) async fn divergences(
-    State(admin): App,
-    query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let Query(query) = query.map_err(|error| bad_query(&error))?;
-    if let Some(name) = &query.route
-        && admin.state.control.snapshot().route(name).is_none()
-    {
-        return Err(unknown_route(name));
-    }
-    let store = admin.state.control.store();
-    let listing = query.listing();
-    let found = store.divergences(listing.clone()).await?;
-    // Asked last, so that none is missing of what is listed.
-    let causes = store.causes(listing).await?.into_iter().map(ShownCause::from).collect();
-    let divergences = found.into_iter().map(ShownDivergence::from).collect();
-    Ok(Json(DivergenceList { causes, divergences, dropped: store.divergences_dropped() }).into_response())
 }
 
 #[derive(Serialize)]
@@ -505,16 +426,16 @@ pub(super) fn json<T: DeserializeOwned>(
     })
 }
 
-fn bad_query(error: &QueryRejection) -> Problem {
+pub(super) fn bad_query(error: &QueryRejection) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_query", error.body_text())
 }
 
-fn unknown_route(name: &str) -> Problem {
+pub(super) fn unknown_route(name: &str) -> Problem {
     let name: String = name.chars().take(63).collect();
     Problem::new(StatusCode::NOT_FOUND, "unknown_route", format!("no route is named {name:?}"))
 }
 
-fn route_name(text: &str) -> Result<RouteName, Problem> {
+pub(super) fn route_name(text: &str) -> Result<RouteName, Problem> {
     text.parse().map_err(|_| unknown_route(text))
 }
 

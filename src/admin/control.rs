@@ -3,6 +3,7 @@
 //! What sends users to legacy is in force at once and put on record afterwards; what sends them to extracted is on record before it is
 //! in force. So an emergency does not wait for a disk, and nothing rises that a restart would forget.
 
+mod accepts;
 mod kills;
 
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use strangler_core::snapshot::Snapshot;
 use strangler_core::table::RoutingTable;
 use tokio::sync::Mutex;
 
+pub use crate::admin::control::accepts::{AcceptError, AcceptedStatus};
 pub use crate::admin::control::kills::KillOutcome;
 use crate::live::Publish;
+use crate::live::accepted::LiveAccepted;
 use crate::store::{AuditEntry, Change, Store, StoreError, now_unix_ms};
 
 /// Why a change was not made.
@@ -33,6 +36,9 @@ pub enum ControlError {
         "not done, for it could not be put on record, and a restart would forget it (a kill or a lower weight is still possible)"
     )]
     NotRecorded(#[source] StoreError),
+    /// A cause cannot be accepted, or taken back.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
     /// Something else moved the route meanwhile.
     #[error("not done, for something else moved this route at the same moment; look at its status and ask again")]
     Conflict,
@@ -83,18 +89,25 @@ pub struct Control {
     /// Held while something is put on record, so that the record ends as what is in force.
     turn: Mutex<()>,
     keys: Vec<SigningKey>,
+    accepted: Arc<LiveAccepted>,
 }
 
 impl Control {
     /// Over what is published and what is stored.
     pub fn new(live: Arc<dyn Publish>, store: Store) -> Control {
-        Control { live, store, turn: Mutex::new(()), keys: Vec::new() }
+        Control { live, store, turn: Mutex::new(()), keys: Vec::new(), accepted: Arc::default() }
     }
 
     /// With what leases are signed with, so that `explain` can tell them from forged ones. Default: none.
     #[must_use]
     pub fn with_keys(self, keys: Vec<SigningKey>) -> Control {
         Control { keys, ..self }
+    }
+
+    /// With the causes that are accepted, read by whoever compares. Default: a list of its own, empty.
+    #[must_use]
+    pub fn with_accepted(self, accepted: Arc<LiveAccepted>) -> Control {
+        Control { accepted, ..self }
     }
 
     /// What leases are verified with, now.

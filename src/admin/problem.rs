@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use strangler_core::chain::chain;
 use strangler_core::runtime::Refusal;
 
-use crate::admin::control::ControlError;
+use crate::admin::control::{AcceptError, ControlError};
 use crate::store::StoreError;
 
 /// Why a request was not answered as asked.
@@ -66,6 +66,13 @@ impl From<ControlError> for Problem {
             ControlError::Refused(Refusal::KilledByFile(_)) => (StatusCode::CONFLICT, "killed_by_file"),
             ControlError::Note(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_note"),
             ControlError::NotRecorded(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_recorded"),
+            ControlError::Accept(AcceptError::Unknown(..) | AcceptError::NotAccepted(..)) => {
+                (StatusCode::NOT_FOUND, "unknown_cause")
+            }
+            ControlError::Accept(AcceptError::TooMany) => (StatusCode::CONFLICT, "too_many"),
+            ControlError::Accept(AcceptError::Failure(_) | AcceptError::Over(_)) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "not_acceptable")
+            }
             ControlError::Conflict => (StatusCode::CONFLICT, "moved_meanwhile"),
         };
         Problem::new(status, code, chain(&error))

@@ -59,6 +59,7 @@ async fn state(dir: &Path) -> (AdminState, Store, mpsc::Receiver<ApplyRequest>, 
         }),
         plane: Arc::new(PlaneStatus::default),
         apply,
+        replay: Arc::new(|_| Box::pin(async { Err("nobody is there".to_owned()) })),
         upgrade: mpsc::channel(1).0,
     };
     (state, store, applied, readiness)
@@ -286,7 +287,10 @@ async fn divergences_are_listed_with_their_record() {
         signature: "value /total_cents".to_owned(),
         json: r#"{"differences":[{"path":"/total_cents"}]}"#.to_owned(),
     };
-    plane.store.record_divergence(one, Keep { per_signature: 5, age: Duration::from_secs(60) });
+    plane.store.record_divergence(
+        one,
+        Keep { per_signature: 5, score_ms: 0, age: Duration::from_secs(60), route_bytes_max: 1 << 30 },
+    );
     let mut listed = serde_json::Value::Null;
     for _ in 0..400 {
         listed = plane.get("/api/v1/divergences?route=cart&limit=5").await.json();

@@ -6,8 +6,9 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde_json::Value;
 
-/// Longest value of a difference that is shown, in characters.
-const VALUE_CHARS_MAX: usize = 200;
+mod divergences;
+
+pub(super) use divergences::{accepted, divergences, replayed, taken_back};
 
 /// A text of the answer on one line, without anything that a terminal would obey.
 fn text(value: &Value, key: &str) -> String {
@@ -230,85 +231,6 @@ pub(super) fn applied(answer: &Value) -> String {
         (false, _) => writeln!(out, "refused: revision {revision} stays in force"),
     };
     out
-}
-
-pub(super) fn divergences(answer: &Value) -> String {
-    let (causes, found) = (list(answer, "causes"), list(answer, "divergences"));
-    if causes.is_empty() && found.is_empty() {
-        return "no divergence is stored\n".to_owned();
-    }
-    let mut out = String::new();
-    if !causes.is_empty() {
-        out.push_str(&shown(&cause_rows(causes)));
-    }
-    for (at, suggestion) in causes.iter().filter_map(|one| Some((one, one.get("cause")?.get("suggestion")?.as_str()?)))
-    {
-        let _ = writeln!(out, "  if {} is noise, this rule takes it: {}", text(at, "signature"), plain(suggestion));
-    }
-    for one in found {
-        let record = one.get("record").unwrap_or(&Value::Null);
-        // Values below stand legacy first; who answered the user is said in words, for an arrow would read as their order.
-        let answered_by = text(record, "direction").split("->").next().unwrap_or_default().to_owned();
-        let (at, route, method, target) =
-            (text(one, "at"), text(one, "route"), text(record, "method"), text(record, "target"));
-        let _ = writeln!(out, "{at}  {route}  {method} {target}  ({answered_by} answered)  {}", text(one, "id"));
-        let mut rows = table(&[]);
-        for difference in list(record, "differences") {
-            let value = |side: &str| {
-                let value = text(difference, side);
-                let cut: String = value.chars().take(VALUE_CHARS_MAX).collect();
-                match (difference.get(side).is_none_or(Value::is_null), cut.len() < value.len()) {
-                    (true, _) => "(nothing)".to_owned(),
-                    (false, true) => format!("{cut}…"),
-                    (false, false) => cut,
-                }
-            };
-            rows.add_row([
-                format!("  {}", text(difference, "path")),
-                text(difference, "kind"),
-                format!("{} → {}", value("legacy"), value("extracted")),
-            ]);
-            for (side, key) in [("legacy", "only_legacy"), ("extracted", "only_extracted")] {
-                let only = texts(difference, key).join(", ");
-                if !only.is_empty() {
-                    let only: String = only.chars().take(VALUE_CHARS_MAX).collect();
-                    rows.add_row([String::new(), format!("only {side}"), only]);
-                }
-            }
-        }
-        out.push_str(&shown(&rows));
-        for warning in list(record, "warnings") {
-            let _ = writeln!(out, "  beside them: {} {}", text(warning, "path"), text(warning, "kind"));
-        }
-        let (kept, total) = (list(record, "differences").len() as u64, number(record, "differences_total"));
-        if total > kept {
-            let _ = writeln!(out, "  … and {} more", total - kept);
-        }
-    }
-    let dropped = number(answer, "dropped");
-    if dropped > 0 {
-        let _ = writeln!(out, "! {dropped} more were not stored: too many at a time, too large, or the store failed");
-    }
-    out
-}
-
-/// One row a cause: how often, where, how, and since when.
-fn cause_rows(causes: &[Value]) -> Table {
-    let mut rows = table(&["cause", "route", "pairs", "place", "kind", "legacy → extracted", "first", "last"]);
-    for one in causes {
-        let cause = one.get("cause").unwrap_or(&Value::Null);
-        rows.add_row([
-            text(one, "signature"),
-            text(one, "route"),
-            number(one, "pairs").to_string(),
-            text(cause, "place"),
-            text(cause, "kind"),
-            format!("{} → {}", text(cause, "legacy"), text(cause, "extracted")),
-            text(one, "first"),
-            text(one, "last"),
-        ]);
-    }
-    rows
 }
 
 pub(super) fn explanation(answer: &Value) -> String {

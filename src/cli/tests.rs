@@ -72,6 +72,7 @@ impl Running {
                     }),
                     plane: Arc::new(PlaneStatus::default),
                     apply,
+                    replay: Arc::new(|_| Box::pin(async { Err("nobody is there".to_owned()) })),
                     upgrade: mpsc::channel(1).0,
                 };
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,6 +112,7 @@ fn ask(line: &str, url: &str, state_dir: &Path) -> Result<String, (CliError, Str
         Command::Explain(args) => explain_running(&args, &mut out),
         other @ (Command::Run(_)
         | Command::Check(_)
+        | Command::Compare(_)
         | Command::Schema { .. }
         | Command::OverrideToken(_)
         | Command::Completions { .. }) => panic!("{other:?} is no verb of the client"),
@@ -188,7 +190,10 @@ fn a_divergence_names_its_place_and_both_values() {
         cause: json!({"place": "/total_cents", "kind": "value", "legacy": "integer", "extracted": "integer", "suggestion": "{…}"}).to_string(),
         json: json.to_string(),
     };
-    assert!(proxy.store.record_divergence(one, Keep { per_signature: 5, age: Duration::from_secs(60) }));
+    assert!(proxy.store.record_divergence(
+        one,
+        Keep { per_signature: 5, score_ms: 0, age: Duration::from_secs(60), route_bytes_max: 1 << 30 }
+    ));
     let mut shown = String::new();
     for _ in 0..400 {
         shown = proxy.ask("divergences cart-total --limit 5").unwrap();

@@ -57,6 +57,7 @@ pub mod breaker;
 pub mod shadow;
 pub mod json;
 pub mod compare;
+pub mod contract;
 pub mod redact;
 pub mod noise;
 pub mod explain;

@@ -3,6 +3,7 @@
 //! Nothing may use what is here before [`RoutingTable::parse`](crate::table::RoutingTable::parse) has.
 
 pub mod keys;
+pub mod block;
 mod compare;
 mod conditions;
 mod leaf;

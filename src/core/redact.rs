@@ -4,17 +4,22 @@
 //! its type, its length and a short keyed hash (`<str len=12 #a1b2c3d4>`): equal values still look equal, and without the key a
 //! hash is no use for guessing. Plain values only where the route's `keep_values` allows the place *and* no detector objects.
 
+pub mod accept;
 mod cause;
 pub mod detectors;
+pub mod keep;
+pub mod maps;
 pub mod names;
 mod record;
+mod request;
 mod target;
 
 pub use cause::Cause;
 pub use record::{Difference, Divergence, SideRecord};
+pub use request::{NoReplay, noted};
 
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, Method, header};
 use sha2::Sha256;
 
 use crate::compare::pointer::{Pointer, Step, escape};
@@ -45,6 +50,10 @@ pub struct Circumstances<'a> {
     pub method: &'a Method,
     /// The request's path and query.
     pub path_and_query: &'a str,
+    /// What is noted of its headers ([`noted`]).
+    pub request_headers: &'a HeaderMap,
+    /// Bytes of its body.
+    pub request_bytes: u64,
     /// Keyed hash of the caller's key.
     pub caller: Option<u64>,
     /// The user's trace.
@@ -138,6 +147,7 @@ impl Redactor {
         let segment = |step: &Step| match step {
             Step::Index(index) => format!("/{index}"),
             Step::Key(key) => format!("/{}", named(key)),
+            Step::Data(key) => format!("/{}", self.mark("key", key.chars().count(), key.as_bytes())),
             Step::Item { key, value } => {
                 format!("/[{}={}]", named(key), self.mark("key", value.chars().count(), value.as_bytes()))
             }

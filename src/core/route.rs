@@ -17,8 +17,8 @@ use crate::name::{JourneyName, RouteName};
 use crate::rate_limit::RateLimit;
 use crate::rewrite::Rewrite;
 pub use crate::route::compare::{
-    Amount, ArrayOrder, ComparePolicy, CompareRule, HeaderMode, HeaderPolicy, JsonPolicy, Numeric, PointerPattern,
-    PointerSegment, Presence, RuleAction, StatusMode, StatusPolicy, ValueRule,
+    Amount, ArrayOrder, ComparePolicy, CompareRule, HeaderMode, HeaderPolicy, JsonPolicy, KeepHow, Numeric,
+    PointerError, PointerPattern, PointerSegment, Presence, RuleAction, StatusMode, StatusPolicy, ValueRule,
 };
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 use crate::template::PathPattern;

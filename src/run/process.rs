@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::control::Control;
 use crate::admin::{self, AdminState};
 use crate::config::watch::{Reloading, first_status};
+use crate::live::accepted::LiveAccepted;
 use crate::live::{Live, Publish};
 use crate::proxy::attached::Attached;
 use crate::proxy::listener;
@@ -24,6 +25,7 @@ use crate::run::keys::Keys;
 use crate::run::lock::Lock;
 use crate::run::options::Options;
 use crate::run::reload::{readiness, reloader, serve_applies};
+use crate::run::replay;
 use crate::run::report;
 use crate::run::signals::{End, Signals, Told};
 use crate::run::sockets::{Inherited, Listening};
@@ -31,6 +33,7 @@ use crate::run::systemd::Manager;
 use crate::run::upgrade::{Heir, Upgrader};
 use crate::run::workers::Workers;
 use crate::run::{Given, RunError, say, system};
+use crate::shadow::replay::Replayer;
 use crate::shadow::{Parts, Shadow, store_sink};
 use crate::store::kill_file::KillFile;
 use crate::store::{Store, StoreLimits};
@@ -56,6 +59,7 @@ pub(super) struct Process {
     store: Store,
     proxy: Arc<Proxy>,
     shadow: Arc<Shadow>,
+    replayer: Replayer,
     budget: ByteBudget,
     first: First,
 }
@@ -72,7 +76,9 @@ impl Process {
         let snapshot = Arc::new(snapshot).resuming(&loaded.pasts, now_unix_s());
         let live = Arc::new(Live::new(snapshot, attach));
         let publish: Arc<dyn Publish> = live.clone();
-        let hand = Arc::new(Control::new(Arc::clone(&publish), store.clone()).with_keys(keys.signing.clone()));
+        let accepted = Arc::new(LiveAccepted::new(loaded.accepted.clone()));
+        let hand = Control::new(Arc::clone(&publish), store.clone()).with_keys(keys.signing.clone());
+        let hand = Arc::new(hand.with_accepted(Arc::clone(&accepted)));
         {
             let _in_control = control.enter();
             hand.forget(&dropped);
@@ -89,7 +95,7 @@ impl Process {
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
         let budget = ByteBudget::new(SHADOW_BYTES_MAX);
         let find = Arc::clone(&live);
-        let (shadow, _compare) = Shadow::start(Parts {
+        let (shadow, replayer, _compare) = Shadow::start(Parts {
             find_upstream: Arc::new(move |route, side| {
                 let published = find.load();
                 let table = published.snapshot.table();
@@ -103,15 +109,16 @@ impl Process {
             metrics: Arc::clone(&metrics),
             budget: budget.clone(),
             redactor: Redactor::new(keys.redaction),
+            accepted,
             sink: store_sink(store.clone()),
         })
         .map_err(system("the thread that compares"))?;
-        Ok(Process { options, live, metrics, control: hand, store, proxy, shadow, budget, first })
+        Ok(Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, budget, first })
     }
 
     /// Serves until it is told to end, or has handed over.
     pub(super) fn serve(self, given: Given, lock: Option<Lock>, control: &Runtime) -> Result<(), RunError> {
-        let Process { options, live, metrics, control: hand, store, proxy, shadow, budget, first } = self;
+        let Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, budget, first } = self;
         let _in_control = control.enter();
         let Given { mut predecessor, activated } = given;
         let mut signals = Signals::new().map_err(system("signal handlers"))?;
@@ -185,6 +192,7 @@ impl Process {
             numbers: report::numbers(&metrics),
             plane: report::plane(&live),
             apply,
+            replay: replay::on_a_thread(replayer),
             upgrade: upgrade.clone(),
         };
         let (admin_stop, admin_stopping) = watch::channel(false);

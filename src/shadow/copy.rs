@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
 use strangler_core::observation::{Answer, Failure, Observation, Outcome};
+use strangler_core::redact::noted;
 use strangler_core::route::HostPolicy;
 use strangler_core::shadow::{copy_headers, trace_id};
 
@@ -77,6 +78,8 @@ impl Shadow {
         };
         let mut held = self.budget.hold(0).unwrap_or_default();
         let trace_of_user = job.headers.get(TRACEPARENT).cloned();
+        let request_headers = if job.route.compare.is_some() { noted(&job.headers) } else { HeaderMap::new() };
+        let request_bytes = job.body.len() as u64;
         let outgoing = Outgoing::of(&mut job, own_trace(trace_of_user.as_ref()));
         let mut user = None;
         let copied = {
@@ -112,6 +115,8 @@ impl Shadow {
             answered_by: job.answered_by,
             method: job.method,
             path_and_query: job.path_and_query,
+            request_headers,
+            request_bytes,
             caller: job.caller,
             trace_id,
             user,
@@ -152,6 +157,18 @@ struct Bounds {
     kept_bytes: u64,
     /// Likewise; never less than what is kept.
     read_bytes: u64,
+}
+
+/// Asks one side for what nobody waits for but a person: the body is kept up to `kept_bytes`.
+pub(super) async fn ask(
+    mut job: Job,
+    upstream: &Arc<UpstreamState>,
+    timeout: Duration,
+    kept_bytes: u64,
+    held: &mut Held,
+) -> Observation {
+    let outgoing = Outgoing::of(&mut job, own_trace(None));
+    outgoing.observe(upstream, Bounds { timeout, kept_bytes, read_bytes: kept_bytes }, held).await
 }
 
 /// A copy as it is sent.

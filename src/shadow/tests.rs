@@ -115,6 +115,7 @@ fn parts(table: &Arc<RoutingTable>, found: &Arc<Mutex<Vec<Divergence>>>) -> Part
         metrics: Metrics::new("test").unwrap(),
         budget: ByteBudget::new(64 << 20),
         redactor: Redactor::new([7; 32]),
+        accepted: Arc::default(),
         sink: Arc::new(move |divergence, _| {
             found.lock().unwrap_or_else(PoisonError::into_inner).push(divergence.clone());
             true
@@ -128,7 +129,7 @@ impl Bench {
         let found = Arc::default();
         let parts = parts(&table, &found);
         let metrics = Arc::clone(&parts.metrics);
-        let (shadow, _thread) = Shadow::start(parts).unwrap();
+        let (shadow, _, _thread) = Shadow::start(parts).unwrap();
         let (jobs, queue) = mpsc::channel(1_024);
         tokio::spawn(shadow.run(queue));
         Bench { table, jobs, metrics, found }
@@ -413,7 +414,7 @@ async fn towards_legacy_a_stale_baseline_says_nothing() {
     let found = Arc::default();
     let parts = parts(&table, &found);
     let metrics = Arc::clone(&parts.metrics);
-    let (shadow, thread) = Shadow::start(parts).unwrap();
+    let (shadow, _, thread) = Shadow::start(parts).unwrap();
     for answered_by in [Side::Extracted, Side::Legacy] {
         shadow.compare(pair(&job, answered_by, b"1", b"2"));
     }
@@ -449,7 +450,7 @@ async fn answers_that_find_no_room_in_memory_are_not_compared() {
     let found = Arc::default();
     let parts = Parts { budget: ByteBudget::new(8), ..parts(&table, &found) };
     let (metrics, budget) = (Arc::clone(&parts.metrics), parts.budget.clone());
-    let (shadow, _thread) = Shadow::start(parts).unwrap();
+    let (shadow, _, _thread) = Shadow::start(parts).unwrap();
     let (jobs, queue) = mpsc::channel(8);
     tokio::spawn(shadow.run(queue));
 
@@ -469,6 +470,8 @@ fn pair(job: &Job, answered_by: Side, user: &[u8], copied: &[u8]) -> Pair {
         answered_by,
         method: job.method.clone(),
         path_and_query: job.path_and_query.clone(),
+        request_headers: HeaderMap::new(),
+        request_bytes: 0,
         caller: None,
         trace_id: None,
         user: seen(JSON, user),

@@ -2,15 +2,16 @@
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::Method;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
 use strangler_core::compare::{Bodies, Comparison, ComparisonResult, NotComparable, compare, is_same_wire};
 use strangler_core::day::Day;
 use strangler_core::observation::{Observation, Outcome};
+use strangler_core::redact::maps::Maps;
 use strangler_core::redact::{Circumstances, Phase, Redactor};
 use strangler_core::route::{ComparePolicy, Route};
 use strangler_core::shadow::is_baseline_stale;
@@ -19,9 +20,10 @@ use strangler_core::snapshot::Snapshot;
 use strangler_core::weight::Weight;
 
 use crate::live::Publish;
-use crate::shadow::Sink;
+use crate::live::accepted::LiveAccepted;
 use crate::shadow::decode::{Decoded, decode};
 use crate::shadow::rules::RuleWatch;
+use crate::shadow::{Parts, Sink};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::budget::Held;
 
@@ -34,6 +36,10 @@ pub(crate) struct Pair {
     pub(crate) answered_by: Side,
     pub(crate) method: Method,
     pub(crate) path_and_query: PathAndQuery,
+    /// What is noted of the request's headers.
+    pub(crate) request_headers: HeaderMap,
+    /// Bytes of its body.
+    pub(crate) request_bytes: u64,
     pub(crate) caller: Option<u64>,
     pub(crate) trace_id: Option<String>,
     /// What the user got.
@@ -58,13 +64,17 @@ pub(crate) struct Worker {
     live: Arc<dyn Publish>,
     metrics: Arc<Metrics>,
     redactor: Redactor,
+    accepted: Arc<LiveAccepted>,
     sink: Sink,
     rules: RuleWatch,
+    /// Shared with whoever asks again.
+    maps: Arc<Mutex<Maps>>,
 }
 
 impl Worker {
-    pub(crate) fn new(live: Arc<dyn Publish>, metrics: Arc<Metrics>, redactor: Redactor, sink: Sink) -> Worker {
-        Worker { live, metrics, redactor, sink, rules: RuleWatch::default() }
+    pub(crate) fn new(parts: Parts, maps: Arc<Mutex<Maps>>) -> Worker {
+        let Parts { live, metrics, redactor, accepted, sink, .. } = parts;
+        Worker { live, metrics, redactor, accepted, sink, rules: RuleWatch::default(), maps }
     }
 
     /// Compares pairs until nobody can send one.
@@ -82,7 +92,14 @@ impl Worker {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let today = Day::of_unix_ms(at_unix_ms);
-        let comparison = compared(pair, today);
+        let mut comparison = compared(pair, today);
+        // Before anything is named anywhere: which keys are names, and which causes are intended.
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner).veil(
+            pair.route.name.as_str(),
+            &mut comparison.differences,
+            &pair.policy,
+        );
+        self.accepted.load().apply(pair.route.name.as_str(), &mut comparison, today);
         self.count(&pair.route, &comparison);
         self.rules.saw(&pair.route.name, &pair.policy, &comparison, today);
         match comparison.result {
@@ -103,11 +120,13 @@ impl Worker {
             answered_by: pair.answered_by,
             method: &pair.method,
             path_and_query: pair.path_and_query.as_str(),
+            request_headers: &pair.request_headers,
+            request_bytes: pair.request_bytes,
             caller: pair.caller,
             trace_id: pair.trace_id.as_deref(),
             revision: snapshot.table().revision(),
         };
-        let record = self.redactor.divergence(&about, &comparison, legacy, extracted, &pair.policy.keep_values);
+        let record = self.redactor.divergence(&about, &comparison, legacy, extracted, &pair.policy);
         if !(self.sink)(&record, &pair.policy) {
             self.metrics.count_queue_dropped("divergences");
         }
@@ -123,7 +142,7 @@ impl Worker {
     }
 }
 
-fn compared(pair: &Pair, today: Day) -> Comparison {
+pub(super) fn compared(pair: &Pair, today: Day) -> Comparison {
     if is_baseline_stale(&pair.route, pair.answered_by) {
         return Comparison::not_comparable(NotComparable::BaselineStale);
     }

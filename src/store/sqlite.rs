@@ -1,5 +1,6 @@
 //! The tables and the statements: everything that knows it is SQLite.
 
+mod divergences;
 mod pins;
 mod rows;
 
@@ -14,17 +15,14 @@ use sqlx::{ConnectOptions, Connection};
 use strangler_core::chain::chain;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
+use strangler_core::redact::accept::{Acceptance, AcceptedKey};
 use strangler_core::runtime::{Kill, Move};
 
-use crate::store::sqlite::rows::{
-    audit_of, cause_of, divergence_of, insert, insert_divergences, kill_of, move_of, signed,
-};
-use crate::store::{
-    AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredCause, StoredDivergence, StoredPin, now_unix_ms,
-};
+use crate::store::sqlite::rows::{audit_of, insert, insert_divergences, kill_of, move_of, signed};
+use crate::store::{AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredDivergence, StoredPin, now_unix_ms};
 
 /// One entry per version; `user_version` says how many a file has seen. Never edit one that has shipped: add another.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE moves (
@@ -57,6 +55,16 @@ const MIGRATIONS: [&str; 3] = [
         route TEXT NOT NULL, signature TEXT NOT NULL, pairs INTEGER NOT NULL, first_unix_ms INTEGER NOT NULL,
         last_unix_ms INTEGER NOT NULL, json TEXT NOT NULL, PRIMARY KEY (route, signature)
     ) WITHOUT ROWID;
+",
+    "
+    CREATE TABLE accepted (
+        route TEXT NOT NULL, signature TEXT NOT NULL, who TEXT NOT NULL, at_unix_ms INTEGER NOT NULL,
+        reason TEXT NOT NULL, until TEXT, json TEXT NOT NULL, PRIMARY KEY (route, signature)
+    ) WITHOUT ROWID;
+    ALTER TABLE divergences ADD COLUMN score_ms INTEGER NOT NULL DEFAULT 0;
+    UPDATE divergences SET score_ms = at_unix_ms;
+    DROP INDEX divergences_of_signature;
+    CREATE INDEX divergences_of_signature ON divergences (route, signature, score_ms);
 ",
 ];
 
@@ -108,6 +116,7 @@ pub(super) struct State {
     pub(super) moves: Vec<(RouteName, Move)>,
     pub(super) kills: Vec<Kill>,
     pub(super) pasts: Vec<(RouteName, RoutePast)>,
+    pub(super) accepted: Vec<(AcceptedKey, Acceptance)>,
 }
 type Result<T> = std::result::Result<T, DatabaseError>;
 
@@ -131,12 +140,13 @@ pub(super) struct Opened {
     pub(super) moves: Vec<(RouteName, Move)>,
     pub(super) kills: Vec<Kill>,
     pub(super) pasts: Vec<(RouteName, RoutePast)>,
+    pub(super) accepted: Vec<(AcceptedKey, Acceptance)>,
 }
 
 impl Opened {
     fn new(database: Option<Database>, lost: Option<String>, is_known: bool, state: State) -> Opened {
-        let State { moves, kills, pasts } = state;
-        Opened { database, why: None, lost, is_known, moves, kills, pasts }
+        let State { moves, kills, pasts, accepted } = state;
+        Opened { database, why: None, lost, is_known, moves, kills, pasts, accepted }
     }
 
     /// The keys of the last day, oldest first; none where they cannot be read.
@@ -340,6 +350,7 @@ impl Database {
             moves: moves.ok_or(DatabaseError::BadRow("moves"))?,
             kills: kills.ok_or(DatabaseError::BadRow("kills"))?,
             pasts: self.pasts().await?,
+            accepted: self.accepted().await?,
         })
     }
 
@@ -375,7 +386,7 @@ impl Database {
     pub(super) async fn save_all(&mut self, changes: &[Change], audit: &[AuditEntry]) -> Result<()> {
         const DOING: &str = "save all changes anew";
         self.begin(DOING).await?;
-        let done = match sqlx::raw_sql("DELETE FROM moves; DELETE FROM kills; DELETE FROM pasts;")
+        let done = match sqlx::raw_sql("DELETE FROM moves; DELETE FROM kills; DELETE FROM pasts; DELETE FROM accepted;")
             .execute(&mut self.connection)
             .await
         {
@@ -442,40 +453,6 @@ impl Database {
             .await
             .map_err(sql_error(DOING))?;
         Ok(u64::try_from(bytes).unwrap_or_default())
-    }
-
-    /// Divergences, newest first, up to a bound of rows and of bytes.
-    pub(super) async fn divergences(&mut self, listing: &Listing) -> Result<Vec<StoredDivergence>> {
-        let rows = sqlx::query(
-            "WITH found AS (SELECT id, at_unix_ms, bytes FROM divergences WHERE (?1 IS NULL OR route = ?1) AND at_unix_ms >= ?2
-             ORDER BY at_unix_ms DESC, id DESC LIMIT ?3),
-             fitting AS (SELECT id, sum(bytes) OVER (ORDER BY at_unix_ms DESC, id DESC) AS upto FROM found)
-             SELECT d.id, d.at_unix_ms, d.route, d.signature, d.json FROM fitting JOIN divergences AS d ON d.id = fitting.id
-             WHERE fitting.upto <= ?4 ORDER BY d.at_unix_ms DESC, d.id DESC",
-        )
-        .bind(&listing.route)
-        .bind(signed(listing.since_unix_ms))
-        .bind(listing.limit.min(LIST_ROWS_MAX))
-        .bind(LIST_BYTES_MAX)
-        .fetch_all(&mut self.connection)
-        .await
-        .map_err(sql_error("list divergences"))?;
-        rows.iter().map(divergence_of).collect::<Option<Vec<_>>>().ok_or(DatabaseError::BadRow("divergences"))
-    }
-
-    /// What divergences are due to, the most frequent first.
-    pub(super) async fn causes(&mut self, listing: &Listing) -> Result<Vec<StoredCause>> {
-        let rows = sqlx::query(
-            "SELECT route, signature, pairs, first_unix_ms, last_unix_ms, json FROM causes
-             WHERE (?1 IS NULL OR route = ?1) AND last_unix_ms >= ?2 ORDER BY pairs DESC, last_unix_ms DESC LIMIT ?3",
-        )
-        .bind(&listing.route)
-        .bind(signed(listing.since_unix_ms))
-        .bind(listing.limit.min(LIST_ROWS_MAX))
-        .fetch_all(&mut self.connection)
-        .await
-        .map_err(sql_error("list causes"))?;
-        rows.iter().map(cause_of).collect::<Option<Vec<_>>>().ok_or(DatabaseError::BadRow("causes"))
     }
 
     /// Audit entries, newest first.

@@ -53,7 +53,7 @@ fn divergence(id: &str, route: &str, at_unix_ms: u64) -> StoredDivergence {
     }
 }
 
-const KEEP: Keep = Keep { per_signature: 3, age: Duration::from_secs(3_600) };
+const KEEP: Keep = Keep { per_signature: 3, score_ms: 0, age: Duration::from_secs(3_600), route_bytes_max: 1 << 30 };
 
 async fn until(store: &Store, holds: impl FnMut(&StoreHealth) -> bool) -> StoreHealth {
     let waited =
@@ -271,7 +271,7 @@ async fn all_divergences_together_have_a_bound() {
     let dir = TempDir::new().unwrap();
     let bounded = StoreLimits { divergence_bytes_max: 10_000, divergence_json_bytes_max: 2_000, ..limits() };
     let (store, _) = Store::open(dir.path(), bounded).await;
-    let keep = Keep { per_signature: 1_000, age: Duration::from_secs(3_600) };
+    let keep = Keep { per_signature: 1_000, ..KEEP };
     let now = now_unix_ms();
     for n in 0..50 {
         let big = StoredDivergence { json: "x".repeat(1_000), ..divergence(&format!("id-{n:02}"), "cart", now + n) };
@@ -348,4 +348,57 @@ async fn pins_that_cannot_be_written_are_counted_and_nobody_waits() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     store.close().await;
+}
+
+fn scored(id: &str, at_unix_ms: u64, score_ms: i64) -> (StoredDivergence, Keep) {
+    let one = StoredDivergence {
+        id: id.to_owned(),
+        at_unix_ms,
+        route: "prices".to_owned(),
+        signature: "one".to_owned(),
+        cause: "{}".to_owned(),
+        json: "x".repeat(1_000),
+    };
+    (one, Keep { per_signature: 2, score_ms, ..KEEP })
+}
+
+#[tokio::test]
+async fn of_one_signature_those_that_are_worth_most_stay_and_one_can_be_looked_up() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = Store::open(dir.path(), limits()).await;
+    let now = now_unix_ms();
+    for (one, keep) in [scored("old", now - 9_000, 90), scored("new", now, 1), scored("middle", now - 5_000, 50)] {
+        assert!(store.record_divergence(one, keep));
+    }
+    store.close().await;
+
+    let (store, _) = Store::open(dir.path(), limits()).await;
+    let listed = store.divergences(Listing { limit: 10, ..Listing::default() }).await.unwrap();
+    let ids: Vec<&str> = listed.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(ids, ["middle", "old"]);
+    assert_eq!(store.divergence("old".to_owned()).await.unwrap().unwrap().at_unix_ms, now - 9_000);
+    assert_eq!(store.divergence("new".to_owned()).await.unwrap(), None);
+    let key = AcceptedKey { route: "prices".to_owned(), signature: "one".to_owned() };
+    assert_eq!(store.cause(key).await.unwrap().unwrap().pairs, 3);
+}
+
+#[tokio::test]
+async fn an_accepted_cause_outlives_a_restart_and_a_file_that_was_deleted() {
+    let dir = TempDir::new().unwrap();
+    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    assert_eq!(loaded.accepted, Accepted::default());
+    let key = AcceptedKey { route: "prices".to_owned(), signature: "one".to_owned() };
+    let cause = strangler_core::redact::Cause::of("prices", None);
+    let acceptance = Acceptance { note: note("intended"), until: "2999-12-31".parse().ok(), cause };
+    let accept = Change::Accept(key.clone(), Some(acceptance.clone()));
+    store.save_or_forget(vec![accept], vec![]).await.unwrap();
+    std::fs::remove_file(dir.path().join(FILE_NAME)).unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    store.close().await;
+
+    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    assert_eq!(loaded.accepted.0, BTreeMap::from([(key.clone(), acceptance)]));
+    store.save(vec![Change::Accept(key, None)], vec![]).await.unwrap();
+    store.close().await;
+    assert_eq!(Store::open(dir.path(), limits()).await.1.accepted, Accepted::default());
 }

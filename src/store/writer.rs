@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use strangler_core::chain::chain;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
+use strangler_core::redact::accept::{Acceptance, AcceptedKey};
 use strangler_core::runtime::{Kill, KillScope, KillSource, Move};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -24,6 +25,8 @@ const PENDING_AUDIT_MAX: usize = 10_000;
 const BATCH_MAX: usize = 256;
 /// Pins written in one transaction.
 const PIN_BATCH_MAX: usize = 1_024;
+/// Routes whose bytes are known by heart.
+const ROUTES_MAX: usize = 20_000;
 /// Bytes of divergences kept where there is no file.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 
@@ -37,6 +40,14 @@ pub(super) enum Command {
     Causes {
         listing: Listing,
         reply: oneshot::Sender<Result<Vec<StoredCause>, StoreError>>,
+    },
+    Divergence {
+        id: String,
+        reply: oneshot::Sender<Result<Option<StoredDivergence>, StoreError>>,
+    },
+    Cause {
+        key: AcceptedKey,
+        reply: oneshot::Sender<Result<Option<StoredCause>, StoreError>>,
     },
     Divergences {
         listing: Listing,
@@ -75,10 +86,13 @@ pub(super) struct Writer {
     moves: BTreeMap<RouteName, Move>,
     kills: BTreeMap<(KillScope, KillSource), Kill>,
     pasts: BTreeMap<RouteName, RoutePast>,
+    accepted: BTreeMap<AcceptedKey, Acceptance>,
     /// What could not be written yet.
     pending_audit: VecDeque<AuditEntry>,
     /// Upper bound of the bytes of stored divergences; made exact by a sweep.
     divergence_bytes: u64,
+    /// The same of single routes, and what each may have.
+    route_bytes: BTreeMap<String, u64>,
 }
 
 impl Writer {
@@ -112,8 +126,10 @@ impl Writer {
             moves: opened.moves.into_iter().collect(),
             kills: opened.kills.into_iter().map(|kill| ((kill.scope.clone(), kill.source), kill)).collect(),
             pasts: opened.pasts.into_iter().collect(),
+            accepted: opened.accepted.into_iter().collect(),
             pending_audit,
             divergence_bytes: 0,
+            route_bytes: BTreeMap::new(),
         }
     }
 
@@ -222,6 +238,20 @@ impl Writer {
                     let _ = reply.send(saved);
                 }
             }
+            Command::Divergence { id, reply } => {
+                let found = match self.database.as_mut() {
+                    Some(database) => database.divergence(&id).await.map_err(|error| StoreError::from(&error)),
+                    None => Err(self.unhealthy()),
+                };
+                let _ = reply.send(found);
+            }
+            Command::Cause { key, reply } => {
+                let found = match self.database.as_mut() {
+                    Some(database) => database.cause(&key).await.map_err(|error| StoreError::from(&error)),
+                    None => Err(self.unhealthy()),
+                };
+                let _ = reply.send(found);
+            }
             Command::Divergences { listing, reply } => {
                 let listed = match self.database.as_mut() {
                     Some(database) => database.divergences(&listing).await.map_err(|error| StoreError::from(&error)),
@@ -280,6 +310,8 @@ impl Writer {
                 Change::Kill(scope, source, None) => drop(self.kills.remove(&(scope, source))),
                 Change::Past(route, Some(past)) => drop(self.pasts.insert(route, past)),
                 Change::Past(route, None) => drop(self.pasts.remove(&route)),
+                Change::Accept(key, Some(acceptance)) => drop(self.accepted.insert(key, acceptance)),
+                Change::Accept(key, None) => drop(self.accepted.remove(&key)),
             }
         }
     }
@@ -331,8 +363,34 @@ impl Writer {
             return;
         }
         self.divergence_bytes = self.divergence_bytes.saturating_add(bytes as u64);
+        self.bound_routes(&records).await;
         if self.divergence_bytes > self.divergence_bytes_max() {
             self.sweep().await;
+        }
+    }
+
+    /// Takes out the oldest of routes that have more than they may. How much a route has is asked when it comes up first.
+    async fn bound_routes(&mut self, records: &[(StoredDivergence, Keep)]) {
+        if self.route_bytes.len() > ROUTES_MAX {
+            self.route_bytes.clear();
+        }
+        let mut most: BTreeMap<&str, u64> = BTreeMap::new();
+        for (one, keep) in records {
+            most.insert(&one.route, keep.route_bytes_max);
+            if let Some(bytes) = self.route_bytes.get_mut(&one.route) {
+                *bytes = bytes.saturating_add(one.json.len() as u64);
+            }
+        }
+        for (route, most) in most {
+            if self.route_bytes.get(route).is_some_and(|bytes| *bytes <= most) {
+                continue;
+            }
+            let Some(database) = self.database.as_mut() else { return };
+            // Below the bound by a tenth, or every batch at the bound would sweep.
+            match database.sweep_route(route, most, most - most / 10).await {
+                Ok(bytes) => drop(self.route_bytes.insert(route.to_owned(), bytes)),
+                Err(error) => return self.fail(&error),
+            }
         }
     }
 
@@ -455,7 +513,8 @@ impl Writer {
         let moves = self.moves.iter().map(|(route, moved)| Change::Move(route.clone(), Some(moved.clone())));
         let kills = self.kills.values().map(|kill| Change::Kill(kill.scope.clone(), kill.source, Some(kill.clone())));
         let pasts = self.pasts.iter().map(|(route, past)| Change::Past(route.clone(), Some(past.clone())));
-        moves.chain(kills).chain(pasts).collect()
+        let accepted = self.accepted.iter().map(|(key, one)| Change::Accept(key.clone(), Some(one.clone())));
+        moves.chain(kills).chain(pasts).chain(accepted).collect()
     }
 
     fn remember(&mut self, audit: Vec<AuditEntry>) {

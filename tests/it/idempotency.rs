@@ -27,7 +27,7 @@ async fn weight_becomes(proxy: &Proxy, weight: f64) {
 }
 
 /// Another process with what this one has kept.
-async fn restarted(mut proxy: Proxy, routes: &str) -> Proxy {
+pub(crate) async fn restarted(mut proxy: Proxy, routes: &str) -> Proxy {
     proxy.signal("TERM");
     assert!(proxy.wait().success());
     let plan = Plan::file(routes);

@@ -181,8 +181,6 @@ fn what_is_not_built_is_refused_as_such() {
         ("compare: {a_a: {mode: on_mismatch}}", "a_a"),
         ("compare: {settle: 3s}", "settle"),
         ("compare: {recheck: {times: 1}}", "recheck"),
-        ("compare: {keep: {max_bytes: 1GiB}}", "max_bytes"),
-        ("compare: {keep: {how: reservoir}}", "how"),
         ("compare: {verdict: {min_pairs: 200}}", "verdict"),
     ] {
         let said = said(with(keys).as_bytes());

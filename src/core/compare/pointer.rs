@@ -10,6 +10,8 @@ pub enum Step {
     Index(usize),
     /// A member of an object; a key that looks like a number is still a key.
     Key(Arc<str>),
+    /// A member whose key is somebody's data; only redaction makes one, of a [`Step::Key`].
+    Data(Arc<str>),
     /// The element of an array whose member `key` says `value`. Written `[key=value]`.
     Item {
         /// The member's name.
@@ -35,7 +37,7 @@ impl fmt::Display for Pointer {
         for step in &self.0 {
             match step {
                 Step::Index(index) => write!(f, "/{index}")?,
-                Step::Key(key) => write!(f, "/{}", escape(key))?,
+                Step::Key(key) | Step::Data(key) => write!(f, "/{}", escape(key))?,
                 Step::Item { key, value } => write!(f, "/[{}={}]", escape(key), escape(value))?,
                 Step::Node { name, index: Some(index) } => write!(f, "/{}[{index}]", escape(name))?,
                 Step::Node { name, index: None } => write!(f, "/{}", escape(name))?,

@@ -34,7 +34,7 @@ impl<'a> From<&'a Step> for StepRef<'a> {
     fn from(step: &'a Step) -> StepRef<'a> {
         match step {
             Step::Index(index) => StepRef::Index(*index),
-            Step::Key(key) => StepRef::Key(key),
+            Step::Key(key) | Step::Data(key) => StepRef::Key(key),
             Step::Item { key, value } => StepRef::Item { key, value },
             Step::Node { name, index } => StepRef::Node { name, index: *index },
         }

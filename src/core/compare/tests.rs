@@ -1,6 +1,7 @@
 mod agreement;
 mod pairs;
 mod properties;
+mod reference;
 mod types;
 
 use std::sync::Arc;

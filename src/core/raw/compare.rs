@@ -1,5 +1,6 @@
 //! `compare:` as written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -12,11 +13,13 @@ use crate::raw::policy::Short;
 use crate::raw::rule;
 use crate::raw::walk::{Reader, Spanned};
 use crate::route::{
-    ArrayOrder, ComparePolicy, CompareRule, HeaderMode, HeaderPolicy, JsonPolicy, Numeric, PointerPattern, Presence,
-    StatusMode, StatusPolicy,
+    ArrayOrder, ComparePolicy, CompareRule, HeaderMode, HeaderPolicy, JsonPolicy, KeepHow, Numeric, PointerPattern,
+    Presence, StatusMode, StatusPolicy,
 };
 use crate::tree::{Kind, Node, Span};
 
+/// Most bytes of stored divergences: what the store keeps in all.
+const KEPT_BYTES_MAX: u64 = 1 << 30;
 /// Most headers of a list.
 const HEADERS_MAX: usize = 4 * PER_REQUEST_MAX;
 
@@ -39,6 +42,9 @@ pub(crate) struct RawCompare {
     keep_values: Option<Vec<PointerPattern>>,
     keep_per_signature: Option<u32>,
     keep_age: Option<Duration>,
+    keep_target: Option<Vec<Arc<str>>>,
+    keep_how: Option<KeepHow>,
+    keep_bytes_max: Option<u64>,
 }
 
 impl RawCompare {
@@ -76,6 +82,9 @@ impl RawCompare {
             keep_values: pick!(keep_values, built_in.keep_values),
             keep_per_signature: pick!(keep_per_signature, built_in.keep_per_signature),
             keep_age: pick!(keep_age, built_in.keep_age),
+            keep_target: pick!(keep_target, built_in.keep_target),
+            keep_how: pick!(keep_how, built_in.keep_how),
+            keep_bytes_max: pick!(keep_bytes_max, built_in.keep_bytes_max),
         }
     }
 }
@@ -136,6 +145,16 @@ pub(in crate::raw) fn compare_block<'a>(reader: &mut Reader<'a>, node: &'a Node)
         raw.keep_per_signature = count.map(|count| count.value);
         let age = reader.key(&fields, "max_age", |reader, node| reader.duration(node, false));
         raw.keep_age = age.map(|age| age.value);
+        let target = reader.key(&fields, "target", |reader, node| {
+            reader.list(node, RULES_MAX, |reader, node| reader.short_text(node, "the name of a parameter"))
+        });
+        raw.keep_target = target.map(|names| names.value.into_iter().map(|name| name.value).collect());
+        let how = reader.key(&fields, "how", |reader, node| {
+            reader.one_of(node, &[("reservoir", KeepHow::Reservoir), ("newest", KeepHow::Newest)], &[])
+        });
+        raw.keep_how = how.map(|how| how.value);
+        let most = reader.key(&fields, "max_bytes", |reader, node| reader.size(node, KEPT_BYTES_MAX));
+        raw.keep_bytes_max = most.map(|most| most.value);
         Some(())
     });
     Some(raw)

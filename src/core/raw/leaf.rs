@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method};
 use crate::fault::did_you_mean;
 use crate::name::UpstreamName;
 use crate::raw::walk::Reader;
-use crate::route::{Endpoint, PointerPattern, PointerSegment, Scheme};
+use crate::route::{Endpoint, PointerPattern, Scheme};
 use crate::tree::{Kind, Node};
 use crate::weight::Weight;
 
@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
     /// A JSON pointer with wildcards.
     pub(in crate::raw) fn pointer(&mut self, node: &'a Node) -> Option<PointerPattern> {
         let text = self.text(node, "a JSON pointer, as in `/lines/*/tax_cents`")?;
-        match pointer(text) {
+        match text.parse::<PointerPattern>() {
             Ok(pattern) => Some(pattern),
             Err(message) => {
                 self.fault(node.span, format!("{text:?}: {message}"));
@@ -360,42 +360,10 @@ pub(in crate::raw) fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label) && (!is_numeric || text.parse::<std::net::Ipv4Addr>().is_ok())
 }
 
-fn pointer(text: &str) -> Result<PointerPattern, &'static str> {
-    if text.len() > TEXT_BYTES_MAX {
-        return Err("a pointer has at most 1,024 bytes");
-    }
-    if text.is_empty() {
-        return Ok(PointerPattern { segments: Vec::new() });
-    }
-    let body = text.strip_prefix('/').ok_or("a pointer begins with `/`")?;
-    let segments = body.split('/').map(|segment| match segment {
-        "*" => Ok(PointerSegment::One),
-        "**" => Ok(PointerSegment::Many),
-        _ => unescape(segment).map(|text| PointerSegment::Literal(Arc::from(text))),
-    });
-    segments.collect::<Result<Vec<_>, _>>().map(|segments| PointerPattern { segments })
-}
-
-fn unescape(segment: &str) -> Result<String, &'static str> {
-    let mut out = String::with_capacity(segment.len());
-    let mut chars = segment.chars();
-    while let Some(letter) = chars.next() {
-        if letter != '~' {
-            out.push(letter);
-            continue;
-        }
-        out.push(match chars.next() {
-            Some('0') => '~',
-            Some('1') => '/',
-            _ => return Err("`~` is followed by `0` (a `~`) or `1` (a `/`)"),
-        });
-    }
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::PointerSegment;
 
     #[test]
     fn a_duration_has_a_unit() {
@@ -453,10 +421,10 @@ mod tests {
     fn a_pointer_is_unescaped() {
         let literal = |text: &str| PointerSegment::Literal(Arc::from(text));
         assert_eq!(
-            pointer("/a~1b/*/~0/**").unwrap().segments,
+            "/a~1b/*/~0/**".parse::<PointerPattern>().unwrap().segments,
             [literal("a/b"), PointerSegment::One, literal("~"), PointerSegment::Many]
         );
-        assert!(pointer("a").is_err());
-        assert!(pointer("/~2").is_err());
+        assert!("a".parse::<PointerPattern>().is_err());
+        assert!("/~2".parse::<PointerPattern>().is_err());
     }
 }

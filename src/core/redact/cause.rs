@@ -68,7 +68,7 @@ fn pattern(pointer: &Pointer) -> String {
     let segments = pointer.0.iter().map(|step| match step {
         Step::Key(key) if names::is_plain(key) => format!("/{}", escape(key)),
         Step::Node { name, .. } if &**name == "text()" || names::is_plain(name) => format!("/{}", escape(name)),
-        Step::Key(_) | Step::Index(_) | Step::Item { .. } | Step::Node { .. } => "/*".to_owned(),
+        Step::Key(_) | Step::Data(_) | Step::Index(_) | Step::Item { .. } | Step::Node { .. } => "/*".to_owned(),
     });
     segments.collect()
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::compare::{self, Comparison};
 use crate::observation::{Observation, Outcome};
 use crate::redact::{Cause, Circumstances, Redactor};
-use crate::route::PointerPattern;
+use crate::route::{ComparePolicy, PointerPattern};
 
 /// A stored, redacted pair that differed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,15 @@ pub struct Divergence {
     pub template: String,
     /// The request's target, redacted.
     pub target: String,
+    /// Names of the parameters whose values are hidden in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden: Vec<String>,
+    /// Those of its headers that decide what is answered, redacted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request_headers: Vec<(String, String)>,
+    /// Bytes of its body.
+    #[serde(default)]
+    pub request_bytes: u64,
     /// Keyed hash of the caller's key, 16 hex digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
@@ -100,15 +109,17 @@ pub struct Difference {
 }
 
 impl Redactor {
-    /// Makes the record of a pair that differed. `keep`: places whose values may be stored as they are.
+    /// Makes the record of a pair that differed. `policy`: what of it may be stored as it is.
     pub fn divergence(
         &self,
         about: &Circumstances<'_>,
         comparison: &Comparison,
         legacy: &Observation,
         extracted: &Observation,
-        keep: &[PointerPattern],
+        policy: &ComparePolicy,
     ) -> Divergence {
+        let keep = &policy.keep_values[..];
+        let target = self.target(about.route, about.path_and_query, &policy.keep_target);
         let all = |found: &[compare::Difference]| found.iter().map(|one| self.difference(one, keep)).collect();
         Divergence {
             id: about.id.to_owned(),
@@ -118,7 +129,10 @@ impl Redactor {
             direction: format!("{}->{}", about.answered_by, about.answered_by.other()),
             method: about.method.as_str().to_owned(),
             template: about.route.conditions.path.to_string(),
-            target: self.target(about.route, about.path_and_query),
+            target: target.text,
+            hidden: target.hidden,
+            request_headers: self.request_headers(about.route, about.request_headers),
+            request_bytes: about.request_bytes,
             caller: about.caller.map(|caller| format!("{caller:016x}")),
             trace_id: about.trace_id.map(str::to_owned),
             revision: about.revision.as_str().to_owned(),

@@ -48,9 +48,9 @@ fn record(target: &str, legacy: &Observation, extracted: &Observation, keep: &[&
         ComparePolicy { headers: HeaderPolicy { listed, ..HeaderPolicy::default() }, ..ComparePolicy::default() };
     let bodies = Bodies { legacy: body(legacy), extracted: body(extracted) };
     let comparison = compare(legacy, extracted, bodies, &policy, Day::of_unix_ms(1_795_000_000_000));
-    let keep: Vec<PointerPattern> = keep.iter().map(|text| pattern(text)).collect();
+    let policy = ComparePolicy { keep_values: keep.iter().map(|text| pattern(text)).collect(), ..policy };
     let redactor = Redactor::new(KEY);
-    with_circumstances(target, |about| redactor.divergence(about, &comparison, legacy, extracted, &keep))
+    with_circumstances(target, |about| redactor.divergence(about, &comparison, legacy, extracted, &policy))
 }
 
 fn with_circumstances(target: &str, make: impl FnOnce(&Circumstances<'_>) -> Divergence) -> Divergence {
@@ -61,6 +61,8 @@ fn with_circumstances(target: &str, make: impl FnOnce(&Circumstances<'_>) -> Div
         phase: Phase::Canary,
         answered_by: Side::Legacy,
         method: &Method::GET,
+        request_headers: &HeaderMap::new(),
+        request_bytes: 0,
         path_and_query: target,
         caller: Some(0xabc),
         trace_id: Some("0af7651916cd43dd8448eb211c80319c"),
@@ -179,7 +181,9 @@ fn what_an_element_is_paired_by_and_what_a_page_says_is_hidden() {
         let comparison = compare(&legacy, &extracted, views, &policy, Day::of_unix_ms(1_795_000_000_000));
         assert!(comparison.total > 0, "{media}");
         let redactor = Redactor::new(KEY);
-        let record = with_circumstances("/", |about| redactor.divergence(about, &comparison, &legacy, &extracted, &[]));
+        let record = with_circumstances("/", |about| {
+            redactor.divergence(about, &comparison, &legacy, &extracted, &ComparePolicy::default())
+        });
         let json = serde_json::to_string(&record).expect("json");
         assert!(!json.contains(SECRET), "{media}: {json}");
     }

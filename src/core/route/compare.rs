@@ -1,6 +1,7 @@
 //! How a route's two answers are compared, and what is forgiven.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +25,26 @@ pub struct ComparePolicy {
     pub rules: Vec<CompareRule>,
     /// Pointers (whole-segment patterns) whose values may be stored as they are; every other value is stored as type, length and keyed hash.
     pub keep_values: Vec<PointerPattern>,
+    /// Parameters of the path and of the query whose values may be stored as they are; `*`: all of them.
+    pub keep_target: Vec<Arc<str>>,
     /// Stored divergences per route and signature. Default: 20.
     pub keep_per_signature: u32,
     /// Age at which a stored divergence goes. Default: 24 h.
     pub keep_age: Duration,
+    /// Which stay when there are more. Default: a reservoir.
+    pub keep_how: KeepHow,
+    /// Bytes of stored divergences of the route; the oldest go. Default: 1 GiB.
+    pub keep_bytes_max: u64,
+}
+
+/// Which records of one cause are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeepHow {
+    /// Some of now and some of before, fewer the longer ago.
+    #[default]
+    Reservoir,
+    /// The newest.
+    Newest,
 }
 
 impl Default for ComparePolicy {
@@ -39,8 +56,11 @@ impl Default for ComparePolicy {
             json: JsonPolicy::default(),
             rules: Vec::new(),
             keep_values: Vec::new(),
+            keep_target: Vec::new(),
             keep_per_signature: 20,
             keep_age: Duration::from_hours(24),
+            keep_how: KeepHow::default(),
+            keep_bytes_max: 1 << 30,
         }
     }
 }
@@ -290,6 +310,62 @@ impl Amount {
 pub struct PointerPattern {
     /// Unescaped segments.
     pub segments: Vec<PointerSegment>,
+}
+
+impl PointerPattern {
+    /// Longest pattern, in bytes.
+    pub const BYTES_MAX: usize = 1_024;
+}
+
+/// Why a text is no [`PointerPattern`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PointerError {
+    /// Longer than [`PointerPattern::BYTES_MAX`].
+    #[error("a pointer has at most 1,024 bytes")]
+    TooLong,
+    /// It does not begin at the root.
+    #[error("a pointer begins with `/`")]
+    NoRoot,
+    /// A `~` that escapes nothing.
+    #[error("`~` is followed by `0` (a `~`) or `1` (a `/`)")]
+    Escape,
+}
+
+impl FromStr for PointerPattern {
+    type Err = PointerError;
+
+    fn from_str(text: &str) -> Result<PointerPattern, PointerError> {
+        if text.len() > PointerPattern::BYTES_MAX {
+            return Err(PointerError::TooLong);
+        }
+        if text.is_empty() {
+            return Ok(PointerPattern { segments: Vec::new() });
+        }
+        let body = text.strip_prefix('/').ok_or(PointerError::NoRoot)?;
+        let segments = body.split('/').map(|segment| match segment {
+            "*" => Ok(PointerSegment::One),
+            "**" => Ok(PointerSegment::Many),
+            _ => unescape(segment).map(|text| PointerSegment::Literal(Arc::from(text))),
+        });
+        segments.collect::<Result<Vec<_>, _>>().map(|segments| PointerPattern { segments })
+    }
+}
+
+fn unescape(segment: &str) -> Result<String, PointerError> {
+    let mut out = String::with_capacity(segment.len());
+    let mut chars = segment.chars();
+    while let Some(letter) = chars.next() {
+        if letter != '~' {
+            out.push(letter);
+            continue;
+        }
+        out.push(match chars.next() {
+            Some('0') => '~',
+            Some('1') => '/',
+            _ => return Err(PointerError::Escape),
+        });
+    }
+    Ok(out)
 }
 
 /// One segment of a [`PointerPattern`].

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use strangler_core::name::RouteName;
+use strangler_core::redact::accept::{Acceptance, AcceptedKey};
 use strangler_core::runtime::{Kill, Move, MoveKind, Note};
 use strangler_core::weight::Weight;
 
 use crate::store::{AuditEntry, Change, Keep, StoredCause, StoredDivergence};
 
-/// A batch of divergences; of each signature only the newest stay, and all are counted.
+/// A batch of divergences; of each signature only those worth most stay, and all are counted.
 pub(super) async fn insert_divergences(
     connection: &mut SqliteConnection,
     batch: &[(StoredDivergence, Keep)],
@@ -19,8 +20,8 @@ pub(super) async fn insert_divergences(
     for (one, keep) in batch {
         let age_ms = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
         sqlx::query(
-            "INSERT OR REPLACE INTO divergences (id, at_unix_ms, expires_unix_ms, route, signature, bytes, json)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT OR REPLACE INTO divergences (id, at_unix_ms, expires_unix_ms, route, signature, bytes, json, score_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )
         .bind(&one.id)
         .bind(signed(one.at_unix_ms))
@@ -29,6 +30,7 @@ pub(super) async fn insert_divergences(
         .bind(&one.signature)
         .bind(signed(one.json.len() as u64))
         .bind(&one.json)
+        .bind(keep.score_ms)
         .execute(&mut *connection)
         .await?;
         let seen = signatures.entry((&one.route, &one.signature)).or_insert_with(|| Seen {
@@ -60,7 +62,7 @@ pub(super) async fn insert_divergences(
         .await?;
         sqlx::query(
             "DELETE FROM divergences WHERE id IN (SELECT id FROM divergences WHERE route = ?1 AND signature = ?2
-                 ORDER BY at_unix_ms DESC, id DESC LIMIT -1 OFFSET ?3)",
+                 ORDER BY score_ms DESC, id DESC LIMIT -1 OFFSET ?3)",
         )
         .bind(route)
         .bind(signature)
@@ -136,6 +138,21 @@ async fn save_change(connection: &mut SqliteConnection, change: &Change) -> std:
                 .bind(signed(kill.note.at_unix_ms()))
                 .bind(kill.note.reason().to_owned())
         }
+        Change::Accept(key, None) => sqlx::query("DELETE FROM accepted WHERE route = ?1 AND signature = ?2")
+            .bind(key.route.clone())
+            .bind(key.signature.clone()),
+        Change::Accept(key, Some(accepted)) => {
+            let sql = "INSERT OR REPLACE INTO accepted (route, signature, who, at_unix_ms, reason, until, json)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            sqlx::query(sql)
+                .bind(key.route.clone())
+                .bind(key.signature.clone())
+                .bind(accepted.note.by().to_owned())
+                .bind(signed(accepted.note.at_unix_ms()))
+                .bind(accepted.note.reason().to_owned())
+                .bind(accepted.until.map(|day| day.to_string()))
+                .bind(serde_json::to_string(&accepted.cause).unwrap_or_default())
+        }
         Change::Past(route, None) => sqlx::query("DELETE FROM pasts WHERE route = ?1").bind(route.as_str().to_owned()),
         Change::Past(route, Some(past)) => {
             let sql = "INSERT OR REPLACE INTO pasts (route, weight, pasts) VALUES (?1, ?2, ?3)";
@@ -202,6 +219,14 @@ pub(super) fn cause_of(row: &SqliteRow) -> Option<StoredCause> {
         last_unix_ms: number(row, "last_unix_ms")?,
         json: text(row, "json")?,
     })
+}
+
+pub(super) fn accepted_of(row: &SqliteRow) -> Option<(AcceptedKey, Acceptance)> {
+    let key = AcceptedKey { route: text(row, "route")?, signature: text(row, "signature")? };
+    let until = row.try_get::<Option<String>, _>("until").ok()?;
+    let until = until.map(|day| day.parse()).transpose().ok()?;
+    let cause = serde_json::from_str(&text(row, "json")?).ok()?;
+    Some((key, Acceptance { note: note(row)?, until, cause }))
 }
 
 pub(super) fn audit_of(row: &SqliteRow) -> Option<AuditEntry> {

@@ -326,6 +326,11 @@ impl Proxy {
         }
     }
 
+    /// What it has logged since it was read last.
+    pub(crate) fn log_so_far(&self) -> String {
+        self.log.try_iter().map(|line| line + "\n").collect()
+    }
+
     /// Waits for a line of its access log that contains `text`; it must have been switched on.
     pub(crate) async fn wait_for_access(&self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;

@@ -35,7 +35,7 @@ fn options() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-fn with(rules: &[serde_json::Value], json: &serde_json::Value) -> Arc<ComparePolicy> {
+pub(super) fn with(rules: &[serde_json::Value], json: &serde_json::Value) -> Arc<ComparePolicy> {
     block(&serde_json::json!({"rules": rules, "json": json}).to_string())
 }
 

@@ -197,8 +197,24 @@ pub(in crate::raw) static COMPARE_KEEP: Block = Block {
             "Whose values may be stored as they are; every other value is stored as type, length and keyed hash.",
         ),
         Key::optional("per_signature", COUNT, "20", "Pairs kept per route and kind of difference."),
-        Key::not_yet("how", "Which pairs are kept when there are more."),
+        Key::optional(
+            "target",
+            Shape::List(&Shape::Text),
+            "[]",
+            "Parameters of the path and of the query whose values may be stored as they are (`*`: all), so that a pair can be replayed; what looks like a secret never is.",
+        ),
+        Key::optional(
+            "how",
+            Shape::OneOf(&["reservoir", "newest"]),
+            "reservoir",
+            "Which pairs are kept when there are more: some of now and some of before, or the newest.",
+        ),
         Key::optional("max_age", Shape::Duration, "24h", "Age at which a stored pair goes."),
-        Key::not_yet("max_bytes", "Largest size of all stored pairs."),
+        Key::optional(
+            "max_bytes",
+            Shape::Size,
+            "1GiB",
+            "Largest size of all stored pairs of the route; the oldest go. At most 1GiB.",
+        ),
     ],
 };
