@@ -6,11 +6,13 @@ pub mod keys;
 mod compare;
 mod conditions;
 mod leaf;
+mod looks;
 mod policy;
 mod rewrite;
 mod route;
 mod rule;
 pub mod server;
+mod shadow;
 mod upstream;
 mod walk;
 
@@ -27,8 +29,9 @@ use crate::tree::Span;
 pub(crate) use compare::RawCompare;
 pub(crate) use conditions::MATCH_KEYS;
 pub use leaf::Target;
-pub(crate) use policy::{RawFallback, RawShadow, Short};
+pub(crate) use policy::{RawFallback, Short};
 pub(crate) use route::RawRoute;
+pub(crate) use shadow::RawShadow;
 pub(crate) use upstream::{RawUpstream, Unnamed};
 pub use walk::Spanned;
 
@@ -174,7 +177,7 @@ fn journey<'a>(reader: &mut Reader<'a>, name: Spanned<JourneyName>, node: &'a No
 fn defaults<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawDefaults> {
     let fields = reader.fields(node, &keys::DEFAULTS)?;
     Some(RawDefaults {
-        shadow: reader.key(&fields, "shadow", policy::shadow_block),
+        shadow: reader.key(&fields, "shadow", shadow::shadow_block),
         compare: reader.key(&fields, "compare", compare::compare_block),
         fallback: reader.key(&fields, "fallback", policy::fallback_block),
     })

@@ -8,6 +8,7 @@ use crate::day::Day;
 use crate::limits::{HELD_BYTES_MAX, PER_REQUEST_MAX, RULES_MAX};
 use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
+use crate::raw::looks::RawLooks;
 use crate::raw::policy::Short;
 use crate::raw::rule;
 use crate::raw::walk::{Reader, Spanned};
@@ -39,6 +40,8 @@ pub(crate) struct RawCompare {
     keep_values: Option<Vec<PointerPattern>>,
     keep_per_signature: Option<u32>,
     keep_age: Option<Duration>,
+    looks: RawLooks,
+    settle: Option<Duration>,
 }
 
 impl RawCompare {
@@ -76,6 +79,9 @@ impl RawCompare {
             keep_values: pick!(keep_values, built_in.keep_values),
             keep_per_signature: pick!(keep_per_signature, built_in.keep_per_signature),
             keep_age: pick!(keep_age, built_in.keep_age),
+            looks: self.looks.filled(&defaults.looks),
+            settle: pick!(settle, built_in.settle),
+            verdict: self.looks.verdict(&defaults.looks),
         }
     }
 }
@@ -138,6 +144,8 @@ pub(in crate::raw) fn compare_block<'a>(reader: &mut Reader<'a>, node: &'a Node)
         raw.keep_age = age.map(|age| age.value);
         Some(())
     });
+    raw.looks = RawLooks::read(reader, &fields);
+    raw.settle = reader.key(&fields, "settle", |reader, node| reader.duration(node, true)).map(|read| read.value);
     Some(raw)
 }
 
