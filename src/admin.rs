@@ -18,6 +18,7 @@ use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
+use strangler_core::noise::ledger::EndpointReport;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -97,6 +98,8 @@ pub struct RouteNumbers {
     pub compared: u64,
     /// Pairs that differed.
     pub mismatches: u64,
+    /// What comparing has shown, in a word; `None`: nothing was compared.
+    pub verdict: Option<String>,
 }
 
 /// How the data plane stands, beside its numbers.
@@ -173,6 +176,9 @@ pub type ReadReadiness = Arc<dyn Fn() -> Readiness + Send + Sync>;
 /// Tells a route's numbers.
 pub type ReadNumbers = Arc<dyn Fn(&str) -> Option<RouteNumbers> + Send + Sync>;
 
+/// Tells what is known of the endpoints of one route, or of all; at most so many.
+pub type ReadVerdicts = Arc<dyn Fn(Option<&str>, usize) -> Vec<EndpointReport> + Send + Sync>;
+
 /// Tells how the data plane stands.
 pub type ReadPlane = Arc<dyn Fn() -> PlaneStatus + Send + Sync>;
 
@@ -193,6 +199,8 @@ pub struct AdminState {
     pub numbers: ReadNumbers,
     /// Likewise.
     pub plane: ReadPlane,
+    /// What comparing has shown.
+    pub verdicts: ReadVerdicts,
     /// To whoever loads the routes file; a bounded channel.
     pub apply: mpsc::Sender<ApplyRequest>,
     /// To whoever starts a new binary; a bounded channel.
@@ -254,6 +262,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/config/apply", post(api::apply))
         .route("/api/v1/upgrade", post(upgrade::upgrade))
         .route("/api/v1/divergences", get(api::divergences))
+        .route("/api/v1/verdicts", get(api::verdicts))
         .route("/api/v1/audit", get(api::audit))
         .route_layer(from_fn_with_state(Arc::clone(&admin), demand_token));
     telemetry_routes()

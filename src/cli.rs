@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 mod client;
 mod show;
+mod verdicts;
 
 use crate::args::{
     AdminArgs, ApplyArgs, ClientCommand, DivergencesArgs, ExplainArgs, Format, KillArgs, ScopeArgs, StatusArgs,
-    UnkillArgs, UpgradeArgs, WeightArgs,
+    UnkillArgs, UpgradeArgs, VerdictsArgs, WeightArgs,
 };
 use crate::cli::client::Client;
 pub use crate::cli::client::ClientError;
@@ -62,6 +63,7 @@ pub fn run(command: &ClientCommand, out: &mut dyn Write) -> Result<(), CliError>
         ClientCommand::Status(args) => status(args, out),
         ClientCommand::Upgrade(args) => upgrade(args, out),
         ClientCommand::Divergences(args) => divergences(args, out),
+        ClientCommand::Verdicts(args) => verdicts(args, out),
     }
 }
 
@@ -170,6 +172,12 @@ fn divergences(args: &DivergencesArgs, out: &mut dyn Write) -> Result<(), CliErr
     }
     let answer = Client::new(&args.admin)?.get_guarded(&path)?;
     print(&args.admin, &answer, show::divergences, out)
+}
+
+fn verdicts(args: &VerdictsArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let route = args.route.as_ref().map(|route| format!("?route={route}")).unwrap_or_default();
+    let answer = Client::new(&args.admin)?.get_guarded(&format!("/api/v1/verdicts{route}"))?;
+    print(&args.admin, &answer, verdicts::shown, out)
 }
 
 fn print(args: &AdminArgs, answer: &Value, show: fn(&Value) -> String, out: &mut dyn Write) -> Result<(), CliError> {
