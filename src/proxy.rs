@@ -40,8 +40,8 @@ use std::time::{Duration, Instant};
 use strangler_core::door::HeadBounds;
 use strangler_core::observation::{CopyJob, Observation};
 use strangler_core::override_token::SigningKey;
-use strangler_core::shadow::settle::Writes;
 use strangler_core::server::{ClientLimits, ListenerConfig, ServerConfig};
+use strangler_core::shadow::settle::Writes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;

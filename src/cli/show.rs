@@ -270,7 +270,11 @@ pub(super) fn divergences(answer: &Value) -> String {
             };
             rows.add_row([
                 format!("  {}", text(difference, "path")),
-                if is(difference, "noise") { format!("{} (noise)", text(difference, "kind")) } else { text(difference, "kind") },
+                if is(difference, "noise") {
+                    format!("{} (noise)", text(difference, "kind"))
+                } else {
+                    text(difference, "kind")
+                },
                 format!("{} → {}", value("legacy"), value("extracted")),
             ]);
             for (side, key) in [("legacy", "only_legacy"), ("extracted", "only_extracted")] {

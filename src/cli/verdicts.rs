@@ -37,11 +37,8 @@ fn endpoint(endpoint: &Value) -> String {
     let _ = writeln!(out, "  pairs: {}", if told.is_empty() { "none".to_owned() } else { told.join(", ") });
     let looks = endpoint.get("looks").unwrap_or(&Value::Null);
     let tags = ["confirmed", "noise", "transient", "unconfirmed"];
-    let told: Vec<String> = tags
-        .iter()
-        .filter(|tag| number(looks, tag) > 0)
-        .map(|tag| format!("{} {tag}", number(looks, tag)))
-        .collect();
+    let told: Vec<String> =
+        tags.iter().filter(|tag| number(looks, tag) > 0).map(|tag| format!("{} {tag}", number(looks, tag))).collect();
     if !told.is_empty() {
         let _ = writeln!(out, "  looked at again: {}", told.join(", "));
     }
@@ -50,7 +47,8 @@ fn endpoint(endpoint: &Value) -> String {
     if fields.is_empty() {
         return out;
     }
-    let head = ["field", "how", "verdict", "only extracted", "only legacy", "both", "confirmed", "noise", "rise (95 %)"];
+    let head =
+        ["field", "how", "verdict", "only extracted", "only legacy", "both", "confirmed", "noise", "rise (95 %)"];
     let mut rows = show::table(&head);
     for column in 3..=7 {
         if let Some(column) = rows.column_mut(column) {
@@ -70,18 +68,15 @@ fn endpoint(endpoint: &Value) -> String {
             number(field, "both").to_string(),
             number(field, "confirmed").to_string(),
             noise(field),
-            format!(
-                "{} ({} to {})",
-                percent(field, "rise"),
-                percent(field, "rise_least"),
-                percent(field, "rise_most")
-            ),
+            format!("{} ({} to {})", percent(field, "rise"), percent(field, "rise_least"), percent(field, "rise_most")),
         ]);
         let (advice, suggestion) = (text(field, "advice"), text(field, "suggestion"));
         match (is(field, "is_blind"), suggestion.is_empty()) {
             (true, true) => notes.push(format!("{place}: blind. {advice}")),
             (true, false) => notes.push(format!("{place}: blind. {advice}: {suggestion}")),
-            (false, false) => notes.push(format!("{place}: noisy; a rule that would take it for no difference: {suggestion}")),
+            (false, false) => {
+                notes.push(format!("{place}: noisy; a rule that would take it for no difference: {suggestion}"))
+            }
             (false, true) => {}
         }
     }

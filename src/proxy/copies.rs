@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, header};
 use strangler_core::decide::{Decision, Reason, caller_key};
 use strangler_core::facts::RequestFacts;
 use strangler_core::observation::CopyJob;

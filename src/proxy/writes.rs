@@ -69,7 +69,8 @@ impl Write {
         });
         let own = principals.has_own_cookie.then(|| facts.cookie(STICKY_COOKIE)).flatten();
         let values = values.chain(own).filter(|value| !value.is_empty());
-        let write = Write { writes: Arc::clone(writes), callers: values.map(|it| xxh3_64_with_seed(it, seed)).collect() };
+        let write =
+            Write { writes: Arc::clone(writes), callers: values.map(|it| xxh3_64_with_seed(it, seed)).collect() };
         write.note(now);
         (!write.callers.is_empty()).then_some(write)
     }

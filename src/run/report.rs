@@ -12,7 +12,9 @@ use strangler_core::past::RoutePast;
 use strangler_core::reload::ConfigStatus;
 use strangler_core::snapshot::{Snapshot, Stage};
 
-use crate::admin::{EndpointStatus, PlaneStatus, ReadNumbers, ReadPlane, ReadVerdicts, RenderMetrics, RouteNumbers, UpstreamStatus};
+use crate::admin::{
+    EndpointStatus, PlaneStatus, ReadNumbers, ReadPlane, ReadVerdicts, RenderMetrics, RouteNumbers, UpstreamStatus,
+};
 use crate::live::Live;
 use crate::proxy::attached::Attached;
 use crate::store::{Change, Store};

@@ -130,7 +130,17 @@ impl Shadow {
         let trace_id = trace_of_user.as_ref().and_then(trace_id).map(str::to_owned);
         let looks = kept.is_some().then_some(looks);
         let held = [held, user_held, held_again, kept.unwrap_or_default()];
-        self.hand_over(Work::Pair(Box::new(Pair { job, policy, trace_id, user, copied, second, looks, may_settle: true, held })));
+        self.hand_over(Work::Pair(Box::new(Pair {
+            job,
+            policy,
+            trace_id,
+            user,
+            copied,
+            second,
+            looks,
+            may_settle: true,
+            held,
+        })));
     }
 
     /// Waits for the user's answer; `None`: it did not come, or there is no room.
@@ -193,7 +203,17 @@ impl Shadow {
         let held = [held_legacy, held_extracted, Held::default(), kept.unwrap_or_default()];
         // What was written had its time; what the caller has written since is something else.
         let (second, may_settle) = (None, false);
-        self.hand_over(Work::Pair(Box::new(Pair { job, policy, trace_id, user, copied, second, looks, may_settle, held })));
+        self.hand_over(Work::Pair(Box::new(Pair {
+            job,
+            policy,
+            trace_id,
+            user,
+            copied,
+            second,
+            looks,
+            may_settle,
+            held,
+        })));
     }
 
     /// Asks both sides at one moment: legacy, then extracted. `None`: one of them is gone, or left alone.

@@ -227,7 +227,8 @@ mod tests {
     #[test]
     fn samples_are_drawn_until_all_is_known_and_then_seldom() {
         let gate = Gate::default();
-        let drawn = |method: &Method, sampling| (0..1_000).filter(|draw| gate.is_drawn(method, sampling, *draw)).count();
+        let drawn =
+            |method: &Method, sampling| (0..1_000).filter(|draw| gate.is_drawn(method, sampling, *draw)).count();
         let tenth = Sampling::Part("10%".parse().expect("a part"));
         assert_eq!((drawn(&Method::GET, Sampling::Auto), drawn(&Method::GET, tenth)), (1_000, 1_000));
         gate.set_settled(&Method::GET, true);

@@ -150,9 +150,8 @@ impl Worker {
         let policy = pair.policy.looks;
         let gate = self.gates.gate(&pair.job.route.name);
         let pass = self.gates.enter_look();
-        let pass = pass.filter(|_| {
-            gate.may_ask(policy.max_rps, policy.legacy_asks(), Ahead::Look, self.begun.elapsed())
-        });
+        let pass =
+            pass.filter(|_| gate.may_ask(policy.max_rps, policy.legacy_asks(), Ahead::Look, self.begun.elapsed()));
         let Some(pass) = pass else {
             self.metrics.count_queue_dropped("second_looks");
             return drop(unfinished);
@@ -181,16 +180,21 @@ impl Worker {
     fn looked(&self, looked: Looked) {
         let Looked { look: Look { job, policy, found, unfinished, held, pass }, rounds, a_a, _held } = looked;
         let today = Day::of_unix_ms(now_unix_ms());
+        let all: BTreeSet<FieldKey> = found.iter().cloned().collect();
         let keys = |[left, right]: &[Observation; 2]| {
             let comparison = compare_two(left, right, &policy, today);
-            let is_known = !matches!(comparison.result, ComparisonResult::NotComparable(_));
-            is_known.then(|| FieldKey::all_of(&comparison))
+            let keys = FieldKey::all_of(&comparison);
+            match comparison.result {
+                ComparisonResult::NotComparable(_) => None,
+                // A side that fails only now says nothing of what differed before.
+                ComparisonResult::Failed if keys.is_disjoint(&all) => None,
+                _ => Some(keys),
+            }
         };
         let rechecks: Option<Vec<BTreeSet<FieldKey>>> = rounds.iter().map(keys).collect();
         // What could not be compared says nothing: dropped, the record stays unconfirmed.
         let Some(rechecks) = rechecks else { return };
         let a_a = a_a.as_ref().and_then(keys);
-        let all: BTreeSet<FieldKey> = found.iter().cloned().collect();
         let (tag, left) = tag(&all, &rechecks, a_a.as_ref());
         let of = Of { route: &job.route.name, method: &job.method, policy: &policy };
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).tagged(of, tag, &left);

@@ -264,7 +264,9 @@ fn why(endpoint: &Endpoint, policy: &VerdictPolicy) -> String {
         FieldVerdict::Unknown if endpoint.overflow > 0 => "more fields differ than are counted".to_owned(),
         FieldVerdict::Unknown => format!("{triples} of {} samples: too few to say anything", policy.min_pairs),
         FieldVerdict::NotComparable => format!("none of {} pairs could be compared", endpoint.not_comparable),
-        FieldVerdict::Suspect => format!("has differed where legacy agreed with itself; {triples} samples are too few to be sure"),
+        FieldVerdict::Suspect => {
+            format!("has differed where legacy agreed with itself; {triples} samples are too few to be sure")
+        }
         FieldVerdict::Divergent => format!("differs more than legacy from itself, in {triples} samples"),
     }
 }

@@ -10,7 +10,8 @@ use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
 use crate::raw::walk::{Reader, Spanned};
 use crate::route::{
-    BreakerPolicy, FallbackPolicy, HeaderEdits, IdempotencyPolicy, Locate, LocateRule, OnKill, StatusSet, UnsafeFallback,
+    BreakerPolicy, FallbackPolicy, HeaderEdits, IdempotencyPolicy, Locate, LocateRule, OnKill, StatusSet,
+    UnsafeFallback,
 };
 use crate::side::Side;
 use crate::tree::{Kind, Node, Span};

@@ -74,7 +74,10 @@ mod tests {
         assert_eq!(looks, 60);
         assert!((170..=182).contains(&samples), "{samples}");
         let mut slow = Pace::default();
-        assert!(slow.take_ahead(second, 1, 2, second) && !slow.take_ahead(second * 2 - Duration::from_millis(1), 1, 2, Duration::ZERO));
+        assert!(
+            slow.take_ahead(second, 1, 2, second)
+                && !slow.take_ahead(second * 2 - Duration::from_millis(1), 1, 2, Duration::ZERO)
+        );
         assert!(slow.take_ahead(second * 3, 1, 1, Duration::ZERO));
     }
 

@@ -8,7 +8,12 @@ pub(in crate::raw) static COMPARE: Block = Block {
     about: "How the two answers are compared. An empty map compares everything, strictly.",
     keys: &[
         Key::fixed_list("during", &["shadow", "canary"], "In which stages."),
-        Key::optional("a_a", Shape::Block(&A_A), "", "Legacy asked twice, to learn how it differs from itself. Never of what must not be repeated."),
+        Key::optional(
+            "a_a",
+            Shape::Block(&A_A),
+            "",
+            "Legacy asked twice, to learn how it differs from itself. Never of what must not be repeated.",
+        ),
         Key::optional(
             "settle",
             Shape::Duration,
@@ -83,7 +88,12 @@ pub(in crate::raw) static VERDICT: Block = Block {
     keys: &[
         Key::optional("min_pairs", COUNT, "200", "With fewer requests asked of legacy twice nothing is said."),
         Key::optional("alpha", Shape::Text, "0.01", "Chance of a false alarm of one field, however long it runs."),
-        Key::optional("min_effect", Shape::Text, "0.001", "Smallest rise of the rate of differences that is worth an alarm."),
+        Key::optional(
+            "min_effect",
+            Shape::Text,
+            "0.001",
+            "Smallest rise of the rate of differences that is worth an alarm.",
+        ),
         Key::optional("fdr", Shape::Text, "0.05", "Part of false alarms among those of an endpoint."),
     ],
 };

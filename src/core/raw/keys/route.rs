@@ -339,7 +339,12 @@ pub(in crate::raw) static SHADOW_BREAKER: Block = Block {
     name: "shadow breaker",
     about: "When copies to a side stop for a while.",
     keys: &[
-        Key::optional("error_ratio", Shape::Weight, "50%", "It opens when this part of a window's copies failed: 5xx, no answer, none in time."),
+        Key::optional(
+            "error_ratio",
+            Shape::Weight,
+            "50%",
+            "It opens when this part of a window's copies failed: 5xx, no answer, none in time.",
+        ),
         Key::optional("min_requests", COUNT, "20", "Fewer copies in a window prove nothing."),
         Key::optional("window", Shape::Duration, "30s", "How far back is looked; at least 1s."),
         Key::optional("open_for", Shape::Duration, "5s", "How long it stays open before one copy tries."),
