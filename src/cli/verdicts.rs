@@ -75,7 +75,7 @@ fn endpoint(endpoint: &Value) -> String {
             (true, true) => notes.push(format!("{place}: blind. {advice}")),
             (true, false) => notes.push(format!("{place}: blind. {advice}: {suggestion}")),
             (false, false) => {
-                notes.push(format!("{place}: noisy; a rule that would take it for no difference: {suggestion}"))
+                notes.push(format!("{place}: noisy; a rule that would take it for no difference: {suggestion}"));
             }
             (false, true) => {}
         }

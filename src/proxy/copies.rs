@@ -80,7 +80,7 @@ impl CopyPlan {
         let metrics = &worker.proxy.metrics;
         let body = match self.plan.manner {
             Manner::VerifyRead => Bytes::new(),
-            _ => body.to_bytes()?,
+            Manner::Plain | Manner::GraphqlQuery | Manner::Sandbox | Manner::DryRun => body.to_bytes()?,
         };
         if body.len() as u64 > self.plan.body_bytes_max {
             return None;

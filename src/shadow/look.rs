@@ -61,7 +61,7 @@ impl Unfinished {
     }
 
     /// Nobody was to look again.
-    pub(crate) fn as_it_is(mut self) {
+    pub(crate) fn untagged(mut self) {
         self.keep(None);
     }
 

@@ -146,7 +146,7 @@ impl Worker {
 
     /// Sends a pair that differed back to its core to be asked again, as far as that may be. A record that is dropped on the way is kept.
     fn look_again(&self, pair: Pair, comparison: &Comparison, unfinished: Unfinished) {
-        let Some(looks) = pair.looks else { return unfinished.as_it_is() };
+        let Some(looks) = pair.looks else { return unfinished.untagged() };
         let policy = pair.policy.looks;
         let gate = self.gates.gate(&pair.job.route.name);
         let pass = self.gates.enter_look();
@@ -188,7 +188,11 @@ impl Worker {
                 ComparisonResult::NotComparable(_) => None,
                 // A side that fails only now says nothing of what differed before.
                 ComparisonResult::Failed if keys.is_disjoint(&all) => None,
-                _ => Some(keys),
+                ComparisonResult::Match
+                | ComparisonResult::BothError
+                | ComparisonResult::Expected
+                | ComparisonResult::Mismatch
+                | ComparisonResult::Failed => Some(keys),
             }
         };
         let rechecks: Option<Vec<BTreeSet<FieldKey>>> = rounds.iter().map(keys).collect();

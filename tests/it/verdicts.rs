@@ -30,7 +30,7 @@ const ROUTE: &str = "{name: total, match: 'GET /total/{id}', extracted: extracte
                      shadow: {max_rps: 100000, max_in_flight: 1000}, \
                      compare: {a_a: {max_rps: 10000}, recheck: {times: 0}}}";
 
-async fn verdicts(proxy: &Proxy) -> Value {
+fn verdicts(proxy: &Proxy) -> Value {
     let mut command = strangler();
     let admin = format!("http://{}", proxy.admin);
     command.args(["verdicts", "total", "--format", "json", "--admin", &admin, "--state-dir"]);
@@ -44,13 +44,13 @@ async fn sample(proxy: &Proxy, triples: u64) -> Value {
         for id in 0..50 {
             assert_eq!(proxy.get(&format!("/total/{id}")).await.status, 200);
         }
-        let told = verdicts(proxy).await;
+        let told = verdicts(proxy);
         if told["endpoints"][0]["triples"].as_u64().unwrap_or_default() >= triples {
             return told;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("too few samples: {}", verdicts(proxy).await);
+    panic!("too few samples: {}", verdicts(proxy));
 }
 
 #[tokio::test]

@@ -243,7 +243,7 @@ impl Kept {
             rise_most: -lower_rate_difference(field.only_legacy, field.only_extracted, triples),
             p_value: field.p_value,
             is_blind,
-            advice: is_blind.then(|| match &suggestion {
+            advice: is_blind.then_some(match &suggestion {
                 Some(_) => "A/A cannot test this field, add a normaliser: the suggested rule, if it says what is meant",
                 None => "A/A cannot test this field, add a normaliser",
             }),

@@ -115,7 +115,9 @@ pub(in crate::raw) fn shadow_block<'a>(reader: &mut Reader<'a>, node: &'a Node) 
         Kind::Map(_) => {
             breaker_block(reader, node, &keys::SHADOW_BREAKER, ShadowPolicy::default_breaker()).map(Short::On)
         }
-        _ => reader.one_of(node, &[("never", ())], &[]).map(|()| Short::Off),
+        Kind::Null | Kind::Bool { .. } | Kind::Number(_) | Kind::String(_) | Kind::Seq(_) => {
+            reader.one_of(node, &[("never", ())], &[]).map(|()| Short::Off)
+        }
     });
     Some(RawShadow {
         sample: sample.map(|read| read.value),

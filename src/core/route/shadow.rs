@@ -133,7 +133,9 @@ impl ReadTemplate {
                     let value = match answer.pointer(pointer)? {
                         Value::String(text) => text.clone(),
                         Value::Number(number) if number.is_u64() || number.is_i64() => number.to_string(),
-                        _ => return None,
+                        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                            return None;
+                        }
                     };
                     // One segment, whatever it says.
                     if value.is_empty() || value.len() > FILLED_BYTES_MAX || value == "." || value == ".." {

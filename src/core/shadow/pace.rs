@@ -76,7 +76,7 @@ mod tests {
         let mut slow = Pace::default();
         assert!(
             slow.take_ahead(second, 1, 2, second)
-                && !slow.take_ahead(second * 2 - Duration::from_millis(1), 1, 2, Duration::ZERO)
+                && !slow.take_ahead(Duration::from_millis(1_999), 1, 2, Duration::ZERO)
         );
         assert!(slow.take_ahead(second * 3, 1, 1, Duration::ZERO));
     }

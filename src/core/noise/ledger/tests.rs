@@ -4,15 +4,22 @@ use crate::compare::{Difference, Location, NotComparable, Shown};
 use crate::difference::Kind;
 use crate::route::{CompareRule, PointerPattern, RuleAction};
 
-fn text(text: &str) -> Option<Shown> {
-    Some(Shown::String(text.to_owned()))
+fn text(text: &str) -> Shown {
+    Shown::String(text.to_owned())
 }
 
 fn differing(places: &[(&str, Kind)]) -> Comparison {
     let of = |(place, kind): &(&str, Kind)| {
         let uuids = ["7f1c0a52-8c7e-4a53-9a0d-1f1f0b7b3c11", "7f1c0a52-8c7e-4a53-9a0d-1f1f0b7b3c12"];
         let path = Location::Body(Pointer(vec![Step::Key((*place).into())]));
-        Difference { path, kind: *kind, legacy: text(uuids[0]), extracted: text(uuids[1]), rule: None, unmatched: None }
+        Difference {
+            path,
+            kind: *kind,
+            legacy: Some(text(uuids[0])),
+            extracted: Some(text(uuids[1])),
+            rule: None,
+            unmatched: None,
+        }
     };
     let result = if places.is_empty() { ComparisonResult::Match } else { ComparisonResult::Mismatch };
     Comparison {
