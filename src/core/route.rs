@@ -25,6 +25,7 @@ pub use crate::route::compare::{
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 pub use crate::route::looks::{LookPolicy, Sampling, VerdictPolicy};
 pub use crate::route::shadow::{ReadTemplate, ReadTemplateError, SafePost, ShadowPolicy, UnsafeShadow};
+use crate::side::Side;
 use crate::template::PathPattern;
 use crate::weight::Weight;
 
@@ -179,6 +180,15 @@ impl Data {
             Data::Shared => "shared",
             Data::Synced => "synced",
             Data::Extracted => "extracted",
+        }
+    }
+
+    /// Whether both sides must say the same of what the one that answered has just written: legacy has it, and extracted reads what
+    /// legacy has.
+    pub const fn is_read_back_alike(self, answered_by: Side) -> bool {
+        match (self, answered_by) {
+            (Data::Shared | Data::Synced, _) | (Data::Legacy, Side::Legacy) => true,
+            (Data::Legacy, Side::Extracted) | (Data::Extracted, _) => false,
         }
     }
 

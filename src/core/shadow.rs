@@ -231,14 +231,6 @@ pub fn is_baseline_stale(route: &Route, answered_by: Side) -> bool {
     }
 }
 
-/// Whether both sides must say the same of what was just written: legacy has it, and extracted reads what legacy has.
-pub const fn is_read_back_alike(data: Data, answered_by: Side) -> bool {
-    match (data, answered_by) {
-        (Data::Shared | Data::Synced, _) | (Data::Legacy, Side::Legacy) => true,
-        (Data::Legacy, Side::Extracted) | (Data::Extracted, _) => false,
-    }
-}
-
 /// The fields of a copy, made of those that were forwarded.
 ///
 /// Validators and ranges belong to one side's tags and are left out, as is what would have the other side remember the request

@@ -6,13 +6,13 @@ use http::Method;
 use http::uri::PathAndQuery;
 use strangler_core::observation::{Failure, Observation, Outcome};
 use strangler_core::route::{BreakerPolicy, ComparePolicy, UnsafeShadow};
-use strangler_core::shadow::{Manner, is_baseline_stale, is_read_back_alike, trace_id, without_body};
+use strangler_core::shadow::{Manner, is_baseline_stale, trace_id, without_body};
 use strangler_core::side::Side;
 use tokio::sync::mpsc;
 
 use crate::shadow::ask::{Bounds, Outgoing, TRACEPARENT, kept_bytes};
 use crate::shadow::decode::{Decoded, decode};
-use crate::shadow::gates::{Ahead, Pass};
+use crate::shadow::gates::{Ask, Pass};
 use crate::shadow::look::Look;
 use crate::shadow::worker::{Pair, Work};
 use crate::shadow::{Job, Shadow};
@@ -82,7 +82,10 @@ impl Shadow {
         let kept = policy.as_ref().and_then(|policy| self.keep_request(&job, policy));
         let trace_of_user = job.headers.get(TRACEPARENT).cloned();
         let sample = policy.as_ref().filter(|policy| kept.is_some() && self.is_sampled(&job, pass, policy));
-        let again = sample.and_then(|_| self.upstream(&job, Side::Legacy));
+        let again = sample.and_then(|_| {
+            let leave = pass.gate().leave(breaker_of(&job), Side::Legacy, self.now())?;
+            Some((self.upstream(&job, Side::Legacy)?, leave))
+        });
         let mut held = self.budget.hold(0).unwrap_or_default();
         let mut held_again = self.budget.hold(0).unwrap_or_default();
         let legacy_again = again.as_ref().map(|_| Outgoing::of(&mut job, Side::Legacy, true));
@@ -93,7 +96,7 @@ impl Shadow {
             let copying = outgoing.observe(&upstream, bounds, &mut held);
             let asking = async {
                 match legacy_again.zip(again.as_ref()) {
-                    Some((again, legacy)) => Some(again.observe(legacy, bounds, &mut held_again).await),
+                    Some((again, (legacy, _))) => Some(again.observe(legacy, bounds, &mut held_again).await),
                     None => None,
                 }
             };
@@ -121,6 +124,9 @@ impl Shadow {
         };
         self.count(&job.route, CopyOutcome::of(&copied.outcome));
         pass.gate().note(job.target, leave, &copied.outcome, self.now());
+        if let (Some(second), Some((_, leave))) = (&second, &again) {
+            pass.gate().note(Side::Legacy, *leave, &second.outcome, self.now());
+        }
         let Some(policy) = policy else { return };
         let user = match user {
             Some(user) => user,
@@ -164,7 +170,7 @@ impl Shadow {
         let (gate, draw) = (pass.gate(), chance::next_u64());
         policy.looks.a_a
             && gate.is_drawn(&job.method, policy.looks.sample, draw)
-            && gate.may_ask(policy.looks.max_rps, 1, Ahead::Sample, self.now())
+            && gate.may_ask(policy.looks.max_rps, 1, Ask::Sample, self.now())
     }
 
     /// After a write: reads what it wrote from both sides.
@@ -178,7 +184,7 @@ impl Shadow {
             tracing::debug!(route = %job.route.name, "a write cannot be read back");
             return self.metrics.count_comparison(job.route.name.as_str(), "not_comparable");
         };
-        if !is_read_back_alike(job.route.data, job.answered_by) {
+        if !job.route.data.is_read_back_alike(job.answered_by) {
             return self.metrics.count_comparison(job.route.name.as_str(), "not_comparable");
         }
         drop(seen);

@@ -30,19 +30,27 @@ pub struct Gate {
     in_flight: AtomicU32,
     pace: Mutex<Pace>,
     /// Further requests to legacy.
-    asks: Mutex<Pace>,
+    asks: Mutex<Asks>,
     /// A bit for each method whose fields have verdicts.
     settled: AtomicU8,
     /// By side.
     breakers: [Mutex<Option<Breaker>>; 2],
 }
 
-/// How far requests to legacy may be taken ahead: a second look, which explains a difference, goes before a sample.
+/// How often legacy is asked once more.
+#[derive(Debug, Default)]
+struct Asks {
+    all: Pace,
+    /// Of those, second looks. They have half at most: what differs all the time must not leave the samples nothing that prove it.
+    looks: Pace,
+}
+
+/// What legacy is asked once more for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ahead {
-    /// Not at all.
+pub enum Ask {
+    /// A sample: evenly, with what second looks leave.
     Sample,
-    /// A second's worth.
+    /// A second look, which explains a difference: a second's worth may be taken ahead.
     Look,
 }
 
@@ -79,13 +87,16 @@ impl Gate {
     }
 
     /// Lets so many further requests to legacy through, or not.
-    pub fn may_ask(&self, per_second: u32, requests: u32, ahead: Ahead, now: Duration) -> bool {
-        let ahead = match ahead {
-            Ahead::Sample => Duration::ZERO,
-            Ahead::Look => Duration::from_secs(1),
-        };
+    pub fn may_ask(&self, per_second: u32, requests: u32, ask: Ask, now: Duration) -> bool {
+        let second = Duration::from_secs(1);
         let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
-        asks.take_ahead(now, per_second, requests, ahead)
+        match ask {
+            Ask::Sample => asks.all.take_ahead(now, per_second, requests, Duration::ZERO),
+            Ask::Look => {
+                asks.looks.take_ahead(now, per_second, 2 * requests, second)
+                    && asks.all.take_ahead(now, per_second, requests, second)
+            }
+        }
     }
 
     /// Whether a side may be asked; `None`: it has failed too often.
@@ -236,6 +247,19 @@ mod tests {
         gate.set_settled(&Method::GET, false);
         assert_eq!(drawn(&Method::GET, Sampling::Auto), 1_000);
         assert_eq!(drawn(&Method::GET, Sampling::Part("0%".parse().expect("a part"))), 0);
+    }
+
+    #[test]
+    fn second_looks_go_first_and_leave_the_samples_half() {
+        let gate = Gate::default();
+        let (mut looks, mut samples) = (0, 0);
+        for ms in 0..60_000 {
+            let now = Duration::from_millis(ms);
+            looks += u32::from(gate.may_ask(10, 2, Ask::Look, now));
+            samples += u32::from(gate.may_ask(10, 1, Ask::Sample, now));
+        }
+        // Ten requests a second: five for looks, which ask twice each, and five for samples.
+        assert!((148..=156).contains(&looks) && (285..=305).contains(&samples), "{looks} {samples}");
     }
 
     #[test]

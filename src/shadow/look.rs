@@ -116,7 +116,10 @@ impl Shadow {
             };
             let (both, again) = tokio::join!(self.ask_both(job, bounds), again);
             // A side is gone or left alone: nothing can be said.
-            let Some([(legacy, held_legacy), (extracted, held_extracted)]) = both else { return };
+            let Some([(legacy, held_legacy), (extracted, held_extracted)]) = both else {
+                tracing::debug!(route = %look.job.route.name, "a second look has nobody to ask");
+                return;
+            };
             kept.extend([held_legacy, held_extracted]);
             if let Some((again, held)) = again {
                 a_a = Some([legacy.clone(), again]);

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use strangler_core::compare::{Bodies, Comparison, ComparisonResult, NotComparable, compare, is_same_wire};
 use strangler_core::day::Day;
 use strangler_core::noise::ledger::{Ledger, Of};
-use strangler_core::noise::{FieldKey, tag};
+use strangler_core::noise::{FieldKey, Tag, tag};
 use strangler_core::observation::{Observation, Outcome};
 use strangler_core::redact::{Circumstances, Phase, Redactor};
 use strangler_core::route::{ComparePolicy, Route};
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::live::Publish;
 use crate::shadow::decode::{Decoded, decode};
-use crate::shadow::gates::{Ahead, Gates};
+use crate::shadow::gates::{Ask, Gates};
 use crate::shadow::look::{Look, Looked, Unfinished};
 use crate::shadow::rules::RuleWatch;
 use crate::shadow::{Job, Parts, Sink};
@@ -150,10 +150,11 @@ impl Worker {
         let policy = pair.policy.looks;
         let gate = self.gates.gate(&pair.job.route.name);
         let pass = self.gates.enter_look();
-        let pass =
-            pass.filter(|_| gate.may_ask(policy.max_rps, policy.legacy_asks(), Ahead::Look, self.begun.elapsed()));
+        let pass = pass.filter(|_| gate.may_ask(policy.max_rps, policy.legacy_asks(), Ask::Look, self.begun.elapsed()));
         let Some(pass) = pass else {
             self.metrics.count_queue_dropped("second_looks");
+            let of = Of { route: &pair.job.route.name, method: &pair.job.method, policy: &pair.policy };
+            self.ledger().tagged(of, Tag::Unconfirmed, &BTreeSet::new());
             return drop(unfinished);
         };
         let found = comparison.differences.iter().map(FieldKey::of).collect();
@@ -169,7 +170,7 @@ impl Worker {
         let of = Of { route: &pair.job.route.name, method: &pair.job.method, policy: &pair.policy };
         let a_a = pair.second.as_ref().filter(|_| !matches!(comparison.result, ComparisonResult::NotComparable(_)));
         let a_a = a_a.map(|second| compare_two(pair.sides().0, second, &pair.policy, today));
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledger = self.ledger();
         ledger.pair(of, comparison);
         if let Some(a_a) = a_a {
             let is_settled = ledger.triple(of, comparison, &a_a);
@@ -184,10 +185,17 @@ impl Worker {
         let keys = |[left, right]: &[Observation; 2]| {
             let comparison = compare_two(left, right, &policy, today);
             let keys = FieldKey::all_of(&comparison);
+            let route = &job.route.name;
             match comparison.result {
-                ComparisonResult::NotComparable(_) => None,
+                ComparisonResult::NotComparable(reason) => {
+                    tracing::debug!(%route, reason = reason.as_str(), "a second look cannot be compared");
+                    None
+                }
                 // A side that fails only now says nothing of what differed before.
-                ComparisonResult::Failed if keys.is_disjoint(&all) => None,
+                ComparisonResult::Failed if keys.is_disjoint(&all) => {
+                    tracing::debug!(%route, ?keys, "a side failed at a second look");
+                    None
+                }
                 ComparisonResult::Match
                 | ComparisonResult::BothError
                 | ComparisonResult::Expected
@@ -196,14 +204,18 @@ impl Worker {
             }
         };
         let rechecks: Option<Vec<BTreeSet<FieldKey>>> = rounds.iter().map(keys).collect();
-        // What could not be compared says nothing: dropped, the record stays unconfirmed.
-        let Some(rechecks) = rechecks else { return };
         let a_a = a_a.as_ref().and_then(keys);
-        let (tag, left) = tag(&all, &rechecks, a_a.as_ref());
+        // What could not be compared says nothing.
+        let tagged = rechecks.map(|rechecks| tag(&all, &rechecks, a_a.as_ref()));
+        let (tag, left) = tagged.unwrap_or((Tag::Unconfirmed, BTreeSet::new()));
         let of = Of { route: &job.route.name, method: &job.method, policy: &policy };
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).tagged(of, tag, &left);
+        self.ledger().tagged(of, tag, &left);
         unfinished.tagged(tag, &found, a_a.as_ref());
         drop((held, pass));
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, route: &Route, comparison: &Comparison) {

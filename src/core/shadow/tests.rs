@@ -253,7 +253,7 @@ fn a_request_whose_repetition_proves_nothing_is_copied_and_not_asked_again() {
 
 #[test]
 fn a_write_is_read_back_only_where_both_sides_must_know_of_it() {
-    let alike = |data| [Side::Legacy, Side::Extracted].map(|side| is_read_back_alike(data, side));
+    let alike = |data: Data| [Side::Legacy, Side::Extracted].map(|side| data.is_read_back_alike(side));
     assert_eq!(alike(Data::Legacy), [true, false]);
     assert_eq!([alike(Data::Shared), alike(Data::Synced)], [[true, true]; 2]);
     assert_eq!(alike(Data::Extracted), [false, false]);
