@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strangler_core::chain::chain;
 use strangler_core::idempotency::PinKey;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
@@ -404,7 +405,7 @@ impl Store {
 
 impl From<&DatabaseError> for StoreError {
     fn from(error: &DatabaseError) -> StoreError {
-        StoreError::Read(error.chain())
+        StoreError::Read(chain(&error))
     }
 }
 

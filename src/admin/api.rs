@@ -20,9 +20,10 @@ use strangler_core::snapshot::{KillStatus, RouteStatus, Snapshot};
 use tokio::sync::oneshot;
 
 use crate::admin::control::{KillOutcome, WeightOutcome};
-use crate::admin::problem::{Problem, chain};
+use crate::admin::problem::Problem;
 use crate::admin::{Admin, ApplyOutcome, ApplyRequest, Peer, PlaneStatus, Readiness, RouteNumbers, UpstreamStatus};
 use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, StoredCause, StoredDivergence, now_unix_ms};
+use strangler_core::chain::chain;
 
 /// Longest name that someone gives themselves, in bytes.
 const BY_BYTES_MAX: usize = 64;

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use strangler_core::chain::chain;
 use strangler_core::runtime::Refusal;
 
 use crate::admin::control::ControlError;
@@ -75,15 +76,4 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", chain(&error))
     }
-}
-
-/// With its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

@@ -11,9 +11,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::admin::problem::{Problem, chain};
+use crate::admin::problem::Problem;
 use crate::admin::token::{self, TokenError};
 use crate::args::AdminArgs;
+use strangler_core::chain::chain;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Loading a file of the largest size takes longer than anything else that is asked.

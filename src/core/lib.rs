@@ -4,6 +4,7 @@
 
 #![warn(missing_docs, clippy::indexing_slicing)]
 
+pub mod chain;
 pub mod name;
 pub mod weight;
 pub mod side;

@@ -1,5 +1,6 @@
 //! Listening: one socket per address and core, so that a connection lives where it was accepted.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::apps::ServerApp;
-use pingora_core::listeners::ListenerConfig;
+use pingora_core::listeners::{ConnectionFilter, ListenerConfig};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::{Fds, ShutdownWatch};
@@ -17,6 +18,7 @@ use pingora_core::services::listening::Service;
 use rustix::process::{Resource, Rlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
+use tokio::task::coop;
 
 use crate::proxy::connection::{self, SWEEP_EVERY};
 use crate::proxy::listener::Listener;
@@ -25,6 +27,9 @@ use crate::upstream::pool;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
+
+/// What accepting a connection takes of a task's turn, of which there are 128 in one: after sixteen, those that are served get theirs.
+const TURN_OF_ONE: u32 = 8;
 
 /// An address could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +123,9 @@ pub async fn run_core(
         let key = address.to_string();
         let mut fds = Fds::new();
         fds.add(key.clone(), socket.into_raw_fd());
+        let door = Door { worker: Arc::clone(&worker), listener: Arc::clone(&listener) };
         let mut service = Service::new("http".into(), App { worker: Arc::clone(&worker), listener });
+        service.set_connection_filter(Arc::new(door));
         // Buffers of its own would be twice what hyper keeps already, 64 KiB for each connection.
         service.add_listener(ListenerConfig::tcp(key).l4_buffer(L4BufferSettings::unbuffered()));
         let stop = stop.clone();
@@ -166,6 +173,40 @@ async fn sweep(worker: Arc<Worker>) {
             });
             snapshot = now;
         }
+    }
+}
+
+/// Looks at a connection before anything is made of it.
+///
+/// One that there is no room for is closed here. Closed by its own task, hundreds of them would hold a descriptor each until
+/// that has its turn; and a process without descriptors does not accept for a second, however many it could close.
+struct Door {
+    worker: Arc<Worker>,
+    listener: Arc<Listener>,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("listener", &self.listener.address()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl ConnectionFilter for Door {
+    async fn should_accept(&self, client: Option<&SocketAddr>) -> bool {
+        // Never waits: a stop would drop the accepted connection with this future. What is used up here makes the next accept wait.
+        for _ in 1..TURN_OF_ONE {
+            if !coop::has_budget_remaining() {
+                break;
+            }
+            coop::consume_budget().await;
+        }
+        let has_room = connection::has_room(&self.worker.proxy, &self.listener);
+        if !has_room {
+            self.worker.proxy.metrics.count_rejected("too_many_connections");
+            tracing::debug!(client = ?client.map(SocketAddr::ip), "a connection was closed at once: there is no room");
+        }
+        has_room
     }
 }
 

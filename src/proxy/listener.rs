@@ -81,6 +81,11 @@ impl Listener {
         self.config.proxy_protocol
     }
 
+    /// Whether there is a place left, without taking it.
+    pub(crate) fn has_room(&self) -> bool {
+        self.open.load(Ordering::Relaxed) < self.config.max_connections
+    }
+
     /// Takes a connection in, or answers why not.
     pub(crate) fn take_in(self: &Arc<Self>) -> Result<Seat, &'static str> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);

@@ -1,17 +1,17 @@
 //! One request: let in, matched, decided, forwarded, copied, answered.
 
-use std::collections::VecDeque;
+mod intake;
+mod outcome;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
-use http_body_util::{BodyExt, Limited};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Body as _;
 use strangler_core::decide::{Decision, Reason, caller_key, decide};
 use strangler_core::door::{Admitted, Refusal, STAND_IN, admit};
 use strangler_core::facts::RequestFacts;
-use strangler_core::observation::Failure;
 use strangler_core::override_token;
 use strangler_core::route::Route;
 use strangler_core::side::Side;
@@ -20,26 +20,24 @@ use strangler_core::sni;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::proxy::attached::RouteRuntime;
-use crate::proxy::body::{ClientBody, UpstreamBody};
+use crate::proxy::body::ClientBody;
 use crate::proxy::connection::Busy;
 use crate::proxy::copies::CopyPlan;
 use crate::proxy::finish::{Finish, Logged, Place};
-use crate::proxy::forward::{Forwarded, Forwarder, NoAnswer, Outgoing, target_of};
+use crate::proxy::forward::{Forwarder, Outgoing, target_of};
 use crate::proxy::headers::{self, Peer};
 use crate::proxy::lease::{self, Keeping};
 use crate::proxy::pins::Pinning;
 use crate::proxy::request_body::RequestBody;
-use crate::proxy::tee::Tee;
-use crate::proxy::tunnel::{self, Asked};
-use crate::proxy::upload::{Pacer, ReadAhead, Upload, UploadBounds, UploadFault, read_ahead};
+use crate::proxy::serve::intake::{Uploading, take_body};
+use crate::proxy::serve::outcome::{answered, limited, own_answer, switched, unanswered, upload_failed, whole};
+use crate::proxy::tunnel::Asked;
 use crate::proxy::writes::Write;
 use crate::proxy::{Worker, answer, rewrite, shed};
 use crate::telemetry::metrics::SideGauge;
-use crate::upstream::body::{BodyError, OutBody, length};
+use crate::upstream::body::{BodyError, OutBody};
 use crate::upstream::budget::Held;
 use crate::upstream::chance;
-use crate::upstream::pool::UploadProgress;
 
 /// What is known of a request once it has been decided on.
 struct Decided {
@@ -170,7 +168,7 @@ pub(crate) async fn respond(
 
     let deadline = decided.route.as_ref().and_then(|route| route.deadline).map(|deadline| begun + deadline);
     let taken = if body.is_end_stream() {
-        Ok(Uploading { body: OutBody::Empty, progress: None, fault: None, _held: Held::default() })
+        Ok(Uploading { body: OutBody::Empty, progress: None, fault: None, held: Held::default() })
     } else {
         // Boxed: most requests have no body, and this one's state would lie in every idle connection.
         let taking = Box::pin(take_body(&worker, &parts, body, &decided, busy));
@@ -179,7 +177,7 @@ pub(crate) async fn respond(
             None => taking.await,
         }
     };
-    let Uploading { body, progress, fault, _held } = match taken {
+    let Uploading { body, progress, fault, held: _held } = match taken {
         Ok(uploading) => uploading,
         Err(error) => return upload_failed(&worker, finish, error),
     };
@@ -313,209 +311,4 @@ fn forced_side(worker: &Worker, route: &Route, facts: &RequestFacts<'_>) -> Opti
             None
         }
     }
-}
-
-struct Uploading {
-    body: OutBody,
-    progress: Option<Arc<UploadProgress>>,
-    fault: Option<Arc<UploadFault>>,
-    /// The bytes read ahead, until the request is over.
-    _held: Held,
-}
-
-/// Bytes of a small body with side effects that are read before a connection is taken: a client that trickles them holds none.
-const SMALL_BODY: u64 = 64 << 10;
-
-/// A safe request's body is read ahead, so that it can be sent twice, and so is a small one whose length is known; any other streams.
-async fn take_body(
-    worker: &Worker,
-    parts: &Parts,
-    mut incoming: RequestBody,
-    decided: &Decided,
-    busy: &Arc<Busy>,
-) -> Result<Uploading, BodyError> {
-    let (idle, min_rate) = (worker.proxy.settings.limits.body_idle, worker.proxy.settings.limits.body_min_rate);
-    let mut pace = Pacer::new(idle, min_rate);
-    let bytes_max = decided.route.as_ref().map_or(u64::MAX, |route| route.max_body);
-    let mut held = worker.proxy.read_ahead.hold(0).unwrap_or_default();
-    if incoming.size_hint().lower() > bytes_max {
-        return Err(BodyError::TooLarge);
-    }
-    let is_small = incoming.size_hint().exact().is_some_and(|bytes| bytes <= SMALL_BODY);
-    let mut head = VecDeque::new();
-    if is_small || strangler_core::facts::is_safe(&parts.method) {
-        let kept_max =
-            decided.route.as_ref().and_then(|route| route.fallback).map_or(1 << 20, |fallback| fallback.max_body);
-        let kept_max = if is_small { SMALL_BODY } else { kept_max };
-        match read_ahead(&mut incoming, kept_max.min(bytes_max), &mut pace, &mut held).await? {
-            ReadAhead::Whole(pieces) => {
-                return Ok(Uploading { body: OutBody::pieces(pieces), progress: None, fault: None, _held: held });
-            }
-            ReadAhead::Part(pieces) if length(&pieces) > bytes_max => return Err(BodyError::TooLarge),
-            ReadAhead::Part(pieces) => head = pieces,
-        }
-    }
-    let (progress, fault) = (UploadProgress::new(), Arc::<UploadFault>::default());
-    let bounds = UploadBounds { bytes_max, pace };
-    let body = Upload::stream(head, incoming, bounds, Arc::clone(&progress), Arc::clone(&fault), Arc::clone(busy));
-    Ok(Uploading { body, progress: Some(progress), fault: Some(fault), _held: held })
-}
-
-fn answered(
-    worker: &Worker,
-    mut finish: Finish,
-    decided: &Decided,
-    asked: &Uri,
-    forwarded: Forwarded,
-    tee: Option<Tee>,
-    deadline: Option<Instant>,
-) -> Response<ClientBody> {
-    let Forwarded { exchange, admission, side, upstream, upstream_time, waited, now, fallback } = forwarded;
-    let (mut parts, incoming) = exchange.response.into_parts();
-    let tee = match (tee, fallback) {
-        (Some(tee), None) => Some(tee.head(parts.status, &parts.headers)),
-        (Some(tee), Some(failure)) => {
-            // The user's answer is not the asked side's: what is compared is that side's failure.
-            tee.failed(failure);
-            None
-        }
-        (None, _) => None,
-    };
-    headers::prepare_response(&mut parts.headers);
-    let rewriting = decided.route.as_deref().filter(|_| side == Side::Extracted);
-    rewrite::answer(parts.status, &mut parts.headers, &upstream, rewriting, asked);
-    parts.extensions.clear();
-    parts.version = http::Version::HTTP_11;
-    // A forced answer is one person's, too.
-    if decided.is_split || decided.decision.reason == Reason::Forced {
-        headers::keep_from_shared_caches(&mut parts.headers);
-    }
-    if let Some(id) = &decided.decision.cookie {
-        headers::set_cookie(&mut parts.headers, id, decided.is_secure);
-    }
-    if let (Some(keeping), Some(route)) = (&decided.keeping, &decided.route) {
-        lease::set_cookies(&worker.proxy, route, &decided.decision, keeping, side, &mut parts.headers);
-    }
-    if let Some(route) = &decided.route {
-        headers::edit(&mut parts.headers, &route.response_headers);
-    }
-    if worker.proxy.settings.expose_decision {
-        expose(&mut parts.headers, decided, side);
-    }
-    finish.answered_by = Some(side);
-    finish.status = parts.status.as_u16();
-    finish.upstream_time = Some(upstream_time);
-    finish.fallback = fallback;
-    if finish.is_logged() {
-        finish.note_upstream(upstream.config.name.as_str());
-    }
-    finish.note_head(now, waited);
-    let body = ClientBody::upstream(UpstreamBody {
-        incoming,
-        lease: Some(exchange.lease),
-        admission: Some(admission),
-        tee,
-        finish: Some(finish),
-        idle: upstream.config.timeouts.idle,
-        deadline: deadline.map(Into::into),
-        timer: None,
-        error: None,
-    });
-    Response::from_parts(parts, body)
-}
-
-/// The answer to a request for another protocol: from here on bytes are carried.
-fn switched(
-    worker: &Worker,
-    peer: &Arc<Peer>,
-    mut finish: Finish,
-    forwarded: Forwarded,
-    tunnel: Asked,
-) -> Response<ClientBody> {
-    let Forwarded { mut exchange, admission, side, upstream, upstream_time, waited, now, fallback } = forwarded;
-    let to_upstream = hyper::upgrade::on(&mut exchange.response);
-    let (mut parts, _) = exchange.response.into_parts();
-    headers::prepare_response(&mut parts.headers);
-    tunnel.ask(&mut parts.headers);
-    parts.extensions.clear();
-    finish.answered_by = Some(side);
-    finish.status = parts.status.as_u16();
-    finish.upstream_time = Some(upstream_time);
-    finish.fallback = fallback;
-    if finish.is_logged() {
-        finish.note_upstream(upstream.config.name.as_str());
-    }
-    finish.note_head(now, waited);
-    let proxy = Arc::clone(&worker.proxy);
-    let peer = Arc::clone(peer);
-    let held = tunnel::Held { proxy, peer, upstream, lease: exchange.lease, admission, finish };
-    Response::from_parts(parts, tunnel::open(tunnel, to_upstream, held))
-}
-
-/// A client that asks for more than its route gives it.
-fn limited(
-    finish: Finish,
-    peer: &Peer,
-    parts: &Parts,
-    route: Arc<RouteRuntime>,
-    decision: Decision,
-    response: Response<ClientBody>,
-) -> Response<ClientBody> {
-    finish.count_rejected("rate_limited");
-    let mut finish = log_own(finish, peer, parts);
-    finish.error = Some("rate_limited");
-    finish.place(Place { route, decision });
-    own_answer(finish, response)
-}
-
-/// Largest answer without a length that a client of HTTP/1.0 gets.
-const UNMEASURED_BYTES_MAX: usize = 16 << 20;
-
-/// To a client of HTTP/1.0 the end of the connection is the end of the answer, so one that breaks off would look whole. It is
-/// read to its end first, and sent with its length.
-async fn whole(response: Response<ClientBody>) -> Response<ClientBody> {
-    if response.body().is_end_stream() || response.headers().contains_key(header::CONTENT_LENGTH) {
-        return response;
-    }
-    let (parts, body) = response.into_parts();
-    match Limited::new(body, UNMEASURED_BYTES_MAX).collect().await {
-        Ok(collected) => Response::from_parts(parts, ClientBody::full(collected.to_bytes())),
-        Err(_) => answer::failed(Failure::Truncated),
-    }
-}
-
-fn expose(headers: &mut http::HeaderMap, decided: &Decided, side: Side) {
-    headers.insert("strangler-side", HeaderValue::from_static(side.as_str()));
-    let route = decided.route.as_ref().map_or(strangler_core::name::FALL_THROUGH, |route| route.name.as_str());
-    if let Ok(route) = HeaderValue::from_str(route) {
-        headers.insert("strangler-route", route);
-    }
-}
-
-fn unanswered(mut finish: Finish, no_answer: &NoAnswer, tee: Option<Tee>) -> Response<ClientBody> {
-    if let Some(tee) = tee {
-        tee.failed(no_answer.fallback.unwrap_or(no_answer.failure));
-    }
-    finish.fallback = no_answer.fallback;
-    finish.error = Some(no_answer.failure.as_str());
-    own_answer(finish, answer::failed(no_answer.failure))
-}
-
-fn upload_failed(worker: &Worker, mut finish: Finish, error: BodyError) -> Response<ClientBody> {
-    let (reason, response) = match error {
-        BodyError::TooLarge => ("body_too_large", answer::refused(Refusal::BodyTooLarge)),
-        BodyError::Idle => ("body_timeout", answer::slow_body()),
-        BodyError::Malformed => ("bad_framing", answer::refused(Refusal::Framing)),
-        // Read by a client that has only closed its own half; anybody else is gone. No failure of a side's.
-        BodyError::ClientGone => ("body_cut", answer::refused(Refusal::BodyCut)),
-    };
-    worker.proxy.metrics.count_rejected(reason);
-    finish.error = Some(reason);
-    own_answer(finish, response)
-}
-
-fn own_answer(mut finish: Finish, response: Response<ClientBody>) -> Response<ClientBody> {
-    finish.status = response.status().as_u16();
-    finish.bytes = response.body().bytes_at_hand();
-    response
 }

@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::admin::control::Control;
-use crate::admin::problem::chain;
 use crate::admin::upgrade::{UpgradeRequest, Upgraded};
 use crate::live::Publish;
 use crate::proxy::pins::Pins;
@@ -33,6 +32,7 @@ use crate::run::upgrade::program::Program;
 use crate::run::upgrade::state::HandedState;
 use crate::store::{AuditEntry, StoredPin};
 use crate::telemetry::metrics::Metrics;
+use strangler_core::chain::chain;
 
 /// Tells a process that it is to take over, and from whom: its standard input is the way to that one.
 const VARIABLE: &str = "STRANGLER_TAKE_OVER_FROM";

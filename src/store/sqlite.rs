@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
+use strangler_core::chain::chain;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
 use strangler_core::runtime::{Kill, Move};
@@ -99,21 +100,6 @@ impl DatabaseError {
             DatabaseError::Io { .. } | DatabaseError::Newer { .. } => false,
         }
     }
-
-    /// With its causes, on one line.
-    pub(super) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(cause) = next {
-            // The driver's errors say their cause themselves.
-            let cause_text = cause.to_string();
-            if !text.ends_with(&cause_text) {
-                text = format!("{text}: {cause_text}");
-            }
-            next = cause.source();
-        }
-        text
-    }
 }
 
 /// Moves, kills and weights of before, as they are stored.
@@ -157,7 +143,7 @@ impl Opened {
     pub(super) async fn pins(&mut self, pins_max: u64) -> Vec<StoredPin> {
         let Some(database) = &mut self.database else { return Vec::new() };
         database.pins(pins_max).await.unwrap_or_else(|error| {
-            tracing::error!(error = error.chain(), "the idempotency keys of before cannot be read");
+            tracing::error!(error = chain(&error), "the idempotency keys of before cannot be read");
             Vec::new()
         })
     }
@@ -171,8 +157,8 @@ pub(super) async fn open(state_dir: &Path, path: &Path) -> Opened {
         Ok(opened) => return opened,
         Err(error) if error.is_corrupt() => {
             let lost = match move_aside(path) {
-                Ok(to) => format!("{} was corrupt ({}); it lies in {}", path.display(), error.chain(), to.display()),
-                Err(failed) => format!("{} is corrupt ({}): {}", path.display(), error.chain(), failed.chain()),
+                Ok(to) => format!("{} was corrupt ({}); it lies in {}", path.display(), chain(&error), to.display()),
+                Err(failed) => format!("{} is corrupt ({}): {}", path.display(), chain(&error), chain(&failed)),
             };
             match open_file(state_dir, path).await {
                 Ok(opened) => return Opened { lost: Some(lost), ..opened },
@@ -181,11 +167,11 @@ pub(super) async fn open(state_dir: &Path, path: &Path) -> Opened {
         }
         Err(error) => (error, None),
     };
-    let why = format!("{}: {}", path.display(), error.chain());
+    let why = format!("{}: {}", path.display(), chain(&error));
     let mut opened = match read_only(path).await {
         Ok(state) => Opened::new(None, lost, true, state),
         Err(unreadable) => {
-            let lost = lost.or_else(|| existed.then(|| unreadable.chain()));
+            let lost = lost.or_else(|| existed.then(|| chain(&unreadable)));
             Opened::new(None, lost, false, State::default())
         }
     };
@@ -201,9 +187,9 @@ async fn open_file(state_dir: &Path, path: &Path) -> Result<Opened> {
     // A disk that is full shows at the first write; what could be read is still good, and so is the connection once there is room.
     let why = database.touch().await.err();
     if let Some(error) = why.as_ref().filter(|error| error.is_corrupt()) {
-        return Err(DatabaseError::Io { doing: "write to it", source: io::Error::other(error.chain()) });
+        return Err(DatabaseError::Io { doing: "write to it", source: io::Error::other(chain(&error)) });
     }
-    let why = why.map(|error| format!("{}: {}", path.display(), error.chain()));
+    let why = why.map(|error| format!("{}: {}", path.display(), chain(&error)));
     Ok(Opened { why, ..Opened::new(Some(database), None, true, state) })
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use strangler_core::chain::chain;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
 use strangler_core::runtime::{Kill, KillScope, KillSource, Move};
@@ -464,7 +465,7 @@ impl Writer {
     }
 
     fn fail(&self, error: &DatabaseError) {
-        self.set_health(Some(format!("{}: {}", self.path.display(), error.chain())));
+        self.set_health(Some(format!("{}: {}", self.path.display(), chain(&error))));
     }
 
     fn set_health(&self, why: Option<String>) {

@@ -4,8 +4,11 @@
 //! polled, and taking one costs no lock. The borrow of the pool is never held across an await. Only where `max_connections` are
 //! all taken do cores meet: then what one has done with goes to whoever has waited longest, on any core.
 
+mod open;
+mod waiters;
+
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::pin::Pin;
@@ -17,23 +20,21 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Connection, SendRequest};
-use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
+use hyper::client::conn::http1::SendRequest;
 use strangler_core::fallback::Sent;
 use strangler_core::observation::Failure;
 use strangler_core::route::Timeouts;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::Sleep;
 
+use crate::upstream::UpstreamState;
 use crate::upstream::body::OutBody;
-use crate::upstream::cork::Corked;
-use crate::upstream::drive::{Drive, Speaking};
-use crate::upstream::last_word::{LastWord, Turn};
+use crate::upstream::drive::Drive;
+use crate::upstream::last_word::Turn;
+use crate::upstream::pool::open::dial;
+pub(super) use crate::upstream::pool::open::{DialError, Leave, connect_by, leave_to_open, not_connected, within};
+pub(crate) use crate::upstream::pool::waiters::{Waiters, wanted};
 pub use crate::upstream::progress::UploadProgress;
 use crate::upstream::shared::{self, Stream};
-use crate::upstream::{ConnectionCount, UpstreamState, dial};
 
 /// How long an idle connection is kept for requests that may be sent again.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(55);
@@ -115,60 +116,6 @@ struct Idle {
 
 thread_local! {
     static POOL: RefCell<HashMap<PoolKey, Vec<Idle>, BuildHasherDefault<KeyHasher>>> = RefCell::default();
-}
-
-/// Requests of all cores that wait for a connection to an upstream because all are taken, each endpoint's in order of arrival.
-/// Looked at only while somebody waits.
-#[derive(Default)]
-pub(crate) struct Waiters(Mutex<HashMap<(usize, Lane), WaitQueue>>);
-
-type WaitQueue = VecDeque<oneshot::Sender<Conn>>;
-
-impl std::fmt::Debug for Waiters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiters").finish_non_exhaustive()
-    }
-}
-
-impl Waiters {
-    /// `waiting` is how many wait for the upstream: those that gave up are swept out once they outnumber the others.
-    fn join(&self, key: PoolKey, waiting: usize) -> oneshot::Receiver<Conn> {
-        let (give, given) = oneshot::channel();
-        let mut waiters = self.0.lock();
-        let queue = waiters.entry((key.endpoint, key.lane)).or_default();
-        if queue.len() > 2 * waiting + 16 {
-            queue.retain(|waiter| !waiter.is_closed());
-        }
-        queue.push_back(give);
-        given
-    }
-
-    /// Gives a connection to whoever has waited longest for one of its kind. Gives it back when nobody waits at all; where one to
-    /// another endpoint is waited for it is closed, so that that may be opened.
-    fn hand_over(&self, key: PoolKey, mut conn: Conn) -> Option<Conn> {
-        let kind = (key.endpoint, key.lane);
-        loop {
-            let mut waiters = self.0.lock();
-            let Some(waiter) = waiters.get_mut(&kind).and_then(VecDeque::pop_front) else {
-                let is_live = |waiter: &oneshot::Sender<Conn>| !waiter.is_closed();
-                return (!waiters.values().any(|queue| queue.iter().any(is_live))).then_some(conn);
-            };
-            drop(waiters);
-            // One that has given up meanwhile hands it back.
-            match waiter.send(conn) {
-                Ok(()) => return None,
-                Err(back) => conn = back,
-            }
-        }
-    }
-}
-
-/// Tells every core that somebody waits for a connection that may lie idle there.
-static WANTED: Notify = Notify::const_new();
-
-/// Waits until somebody waits for a connection.
-pub(crate) async fn wanted() {
-    WANTED.notified().await;
 }
 
 /// An answer's head, and the connection that its body comes over.
@@ -449,152 +396,4 @@ pub fn forget(is_in_force: impl Fn(&Arc<UpstreamState>) -> bool) {
         pool.retain(|_, idle| idle.first().is_some_and(|idle| is_in_force(&idle.upstream)));
     });
     shared::forget(is_in_force);
-}
-
-pub(super) type DialError = (Failure, Option<io::Error>);
-
-/// A connection that could not be made. Silence is told as such, whichever clock ended the wait for it.
-pub(super) fn not_connected(error: io::Error) -> DialError {
-    let is_silence = error.kind() == io::ErrorKind::TimedOut;
-    (if is_silence { Failure::ConnectTimeout } else { Failure::Connect }, Some(error))
-}
-
-/// A connection, and whether it came from the pool after all.
-async fn dial(
-    upstream: &Arc<UpstreamState>,
-    key: PoolKey,
-    deadline: Option<Instant>,
-) -> Result<(Conn, bool), DialError> {
-    let at = connect_by(upstream, deadline);
-    let outcome = within(at, connect(upstream, key, at)).await;
-    upstream.note_connection(key.endpoint, &outcome);
-    outcome
-}
-
-/// When a connection that is begun now must stand.
-pub(super) fn connect_by(upstream: &UpstreamState, deadline: Option<Instant>) -> Option<Instant> {
-    let by_connect = upstream.config.timeouts.connect.map(|connect| Instant::now() + connect);
-    match (by_connect, deadline) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
-}
-
-pub(super) async fn within<T>(
-    at: Option<Instant>,
-    connecting: impl Future<Output = Result<T, DialError>>,
-) -> Result<T, DialError> {
-    match at {
-        // A little later than the wait for room, which ends at the same moment and says more.
-        Some(at) => match tokio::time::timeout_at((at + Duration::from_millis(1)).into(), connecting).await {
-            Ok(done) => done,
-            Err(_) => Err((Failure::ConnectTimeout, None)),
-        },
-        None => connecting.await,
-    }
-}
-
-async fn connect(upstream: &Arc<UpstreamState>, key: PoolKey, at: Option<Instant>) -> Result<(Conn, bool), DialError> {
-    let permit = loop {
-        match leave_to_open(upstream, key, at).await? {
-            Leave::Open(permit) => break permit,
-            // Its task may still be at the end of the last exchange, and would refuse a request until then.
-            Leave::Given(mut conn) => {
-                let Conn { sender, drive, .. } = &mut conn;
-                let ready = std::future::poll_fn(|cx| drive.poll_with(cx, |cx| sender.poll_ready(cx))).await;
-                if ready.is_ok() {
-                    return Ok((conn, true));
-                }
-            }
-        }
-    };
-    let Some(state) = upstream.endpoints.get(key.endpoint) else {
-        return Err((Failure::Connect, None));
-    };
-    let stream = dial::tcp(state, at).await.map_err(not_connected)?;
-    let counted = (ConnectionCount::new(upstream), permit);
-    let turn = Turn::default();
-    let (sender, drive) = if state.endpoint.scheme.is_tls() {
-        let stream = dial::tls(upstream, state, stream, false).await.map_err(not_connected)?;
-        let (sender, connection) = speak(stream, &turn).await.map_err(not_connected)?;
-        (sender, Drive::new(Speaking::Tls(connection), counted))
-    } else {
-        let (sender, connection) = speak(stream, &turn).await.map_err(not_connected)?;
-        (sender, Drive::new(Speaking::Plain(connection), counted))
-    };
-    let timer = Box::pin(tokio::time::sleep(IDLE_MAX));
-    Ok((Conn { sender, drive, turn, timer, is_old: false }, false))
-}
-
-type Spoken<S> = Connection<TokioIo<LastWord<Corked<S>>>, OutBody>;
-
-/// Speaks HTTP/1.1 over a stream.
-async fn speak<S>(stream: S, turn: &Turn) -> io::Result<(SendRequest<OutBody>, Spoken<S>)>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    hyper::client::conn::http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(LastWord::new(Corked::to_upstream(stream), turn.clone())))
-        .await
-        .map_err(io::Error::other)
-}
-
-/// What a request without a connection gets.
-pub(super) enum Leave {
-    /// Leave to open one more.
-    Open(OwnedSemaphorePermit),
-    /// One that another request has done with.
-    Given(Conn),
-}
-
-pub(super) async fn leave_to_open(
-    upstream: &Arc<UpstreamState>,
-    key: PoolKey,
-    at: Option<Instant>,
-) -> Result<Leave, DialError> {
-    let connections = Arc::clone(&upstream.connections);
-    let max = upstream.config.max_connections as usize;
-    if key.lane == Lane::Shadow && connections.available_permits() <= max - max / 2 {
-        // Copies take at most half, so that they never make a user wait.
-        return Err((Failure::Full, None));
-    }
-    if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
-        return Ok(Leave::Open(permit));
-    }
-    // All are taken. The next one that anybody has done with comes here, and idle ones of other cores are given up.
-    let (_waiting, before) = Waiting::new(upstream);
-    let given = upstream.waiters.join(key, before as usize + 1);
-    if before == 0 {
-        WANTED.notify_waiters();
-    }
-    let too_late = async {
-        match at {
-            Some(at) => tokio::time::sleep_until(at.into()).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        Ok(conn) = given => Ok(Leave::Given(conn)),
-        permit = connections.acquire_owned() => permit.map(Leave::Open).map_err(|_| (Failure::Connect, None)),
-        // Nothing is wrong with the way there: there is no room.
-        () = too_late => Err((Failure::Full, None)),
-    }
-}
-
-struct Waiting(Arc<UpstreamState>);
-
-impl Waiting {
-    /// Counted in, and how many waited already.
-    fn new(upstream: &Arc<UpstreamState>) -> (Waiting, u32) {
-        let before = upstream.waiting.fetch_add(1, Ordering::Relaxed);
-        (Waiting(Arc::clone(upstream)), before)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -1,10 +1,10 @@
 //! Whether connections to an endpoint can be made, and why not: said aloud now and then, and shown.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
+use strangler_core::chain::chain;
 use strangler_core::health;
 use strangler_core::observation::Failure;
 
@@ -82,25 +82,11 @@ impl UpstreamState {
             }
             Err((failure, cause)) => (failure, cause),
         };
-        let why = cause.as_ref().map_or_else(|| "no connection in time".to_owned(), chain);
+        let why = cause.as_ref().map_or_else(|| "no connection in time".to_owned(), |cause| chain(cause));
         if state.reach.failed(&why, since_begun(Instant::now())) {
             tracing::warn!(upstream = %self.config.name, endpoint = %state.endpoint, failure = failure.as_str(), why, "a connection to an endpoint cannot be made");
         }
     }
-}
-
-/// With its causes, on one line.
-fn chain(error: &io::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

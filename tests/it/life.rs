@@ -138,7 +138,7 @@ async fn upgrades_refuse_and_reset_nobody_whatever_the_number_of_threads() {
     let plan = plan.argument("--config").argument(file.to_str().unwrap()).without("--threads");
     std::fs::write(&file, "threads: 2\n").unwrap();
     let mut proxy = plan.start().await;
-    let load = NewConnections::start(proxy.address, 8);
+    let load = NewConnections::start(proxy.address, 64);
     load.more(50).await;
 
     let mut pids = vec![proxy.pid()];

@@ -55,7 +55,7 @@ pub(crate) struct Plan {
 }
 
 /// What became of requests.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) good: u64,
     pub(crate) failed: u64,
