@@ -19,6 +19,7 @@ use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
+use strangler_core::noise::ledger::EndpointReport;
 use strangler_core::redact::Divergence;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -100,6 +101,8 @@ pub struct RouteNumbers {
     pub compared: u64,
     /// Pairs that differed.
     pub mismatches: u64,
+    /// What comparing has shown, in a word; `None`: nothing was compared.
+    pub verdict: Option<String>,
 }
 
 /// How the data plane stands, beside its numbers.
@@ -188,6 +191,8 @@ pub struct ReplayAsk {
     /// Headers beside those on record; secrets, mostly.
     pub headers: HeaderMap,
 }
+/// Tells what is known of the endpoints of one route, or of all; at most so many.
+pub type ReadVerdicts = Arc<dyn Fn(Option<&str>, usize) -> Vec<EndpointReport> + Send + Sync>;
 
 /// Tells how the data plane stands.
 pub type ReadPlane = Arc<dyn Fn() -> PlaneStatus + Send + Sync>;
@@ -209,6 +214,8 @@ pub struct AdminState {
     pub numbers: ReadNumbers,
     /// Likewise.
     pub plane: ReadPlane,
+    /// What comparing has shown.
+    pub verdicts: ReadVerdicts,
     /// To whoever loads the routes file; a bounded channel.
     pub apply: mpsc::Sender<ApplyRequest>,
     /// Asks both sides again for what is on record.
@@ -275,6 +282,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/divergences/{id}/replay", post(divergences::replay))
         .route("/api/v1/routes/{name}/accept", post(divergences::accept))
         .route("/api/v1/routes/{name}/unaccept", post(divergences::unaccept))
+        .route("/api/v1/verdicts", get(api::verdicts))
         .route("/api/v1/audit", get(api::audit))
         .route_layer(from_fn_with_state(Arc::clone(&admin), demand_token));
     telemetry_routes()

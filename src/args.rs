@@ -246,6 +246,9 @@ pub enum ClientCommand {
     /// Asks both sides again for a stored divergence, and prints what differs now (GET, HEAD and OPTIONS only).
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(ReplayArgs),
+    /// Shows what comparing has proven: for every endpoint and field whether it differs more than legacy from itself.
+    #[command(after_help = "Examples:\n  strangler verdicts\n  strangler verdicts cart-total --format json")]
+    Verdicts(VerdictsArgs),
 }
 
 /// Of `apply`.
@@ -424,6 +427,16 @@ pub struct ReplayArgs {
     pub admin: AdminArgs,
 }
 
+/// Of `verdicts`.
+#[derive(Debug, ClapArgs)]
+pub struct VerdictsArgs {
+    /// Of this route only.
+    pub route: Option<RouteName>,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
 /// Writes completions for a shell.
 pub fn completions(shell: Shell, out: &mut dyn std::io::Write) {
     let mut script = Vec::new();
@@ -522,6 +535,7 @@ mod tests {
             "strangler unkill cart --reason r",
             "strangler status --watch",
             "strangler divergences cart --limit 5 --format json",
+            "strangler verdicts cart",
             "strangler override-token --host h --route r --side legacy --ttl 5m",
             "strangler completions bash",
         ] {

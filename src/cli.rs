@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 mod client;
 mod show;
+mod verdicts;
 
 use crate::args::{
     AcceptArgs, AdminArgs, ApplyArgs, ClientCommand, DivergencesArgs, ExplainArgs, Format, KillArgs, ReplayArgs,
-    ScopeArgs, StatusArgs, UnacceptArgs, UnkillArgs, UpgradeArgs, WeightArgs,
+    ScopeArgs, StatusArgs, UnacceptArgs, UnkillArgs, UpgradeArgs, VerdictsArgs, WeightArgs,
 };
 use crate::cli::client::Client;
 pub use crate::cli::client::ClientError;
@@ -65,6 +66,7 @@ pub fn run(command: &ClientCommand, out: &mut dyn Write) -> Result<(), CliError>
         ClientCommand::Accept(args) => accept(args, out),
         ClientCommand::Unaccept(args) => unaccept(args, out),
         ClientCommand::Replay(args) => replay(args, out),
+        ClientCommand::Verdicts(args) => verdicts(args, out),
     }
 }
 
@@ -194,6 +196,12 @@ fn replay(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let body = json!({"headers": args.headers, "by": by()});
     let answer = Client::new(&args.admin)?.post(&format!("/api/v1/divergences/{id}/replay"), &body)?;
     print(&args.admin, &answer, show::replayed, out)
+}
+
+fn verdicts(args: &VerdictsArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let route = args.route.as_ref().map(|route| format!("?route={route}")).unwrap_or_default();
+    let answer = Client::new(&args.admin)?.get_guarded(&format!("/api/v1/verdicts{route}"))?;
+    print(&args.admin, &answer, verdicts::shown, out)
 }
 
 fn print(args: &AdminArgs, answer: &Value, show: fn(&Value) -> String, out: &mut dyn Write) -> Result<(), CliError> {

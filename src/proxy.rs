@@ -30,6 +30,7 @@ pub mod tee;
 pub mod tls;
 pub mod transport;
 pub mod upload;
+pub(crate) mod writes;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -40,6 +41,7 @@ use strangler_core::door::HeadBounds;
 use strangler_core::observation::{CopyJob, Observation};
 use strangler_core::override_token::SigningKey;
 use strangler_core::server::{ClientLimits, ListenerConfig, ServerConfig};
+use strangler_core::shadow::settle::Writes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;
@@ -74,6 +76,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Which side has seen which idempotency key. Default: nothing is kept beyond the process.
     pub pins: Arc<Pins>,
+    /// Who has just written, for the shadow.
+    pub writes: Arc<Writes>,
 }
 
 /// Bounds on clients, with DESIGN's defaults.

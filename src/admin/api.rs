@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use strangler_core::explain::Asked;
 use strangler_core::name::RouteName;
+use strangler_core::noise::ledger::EndpointReport;
 use strangler_core::runtime::{KillScope, Note, WeightAsk};
 use strangler_core::snapshot::{KillStatus, RouteStatus, Snapshot};
 use tokio::sync::oneshot;
@@ -361,6 +362,26 @@ impl ListQuery {
     pub(super) fn listing(self) -> Listing {
         Listing { route: self.route, since_unix_ms: self.since, limit: self.limit.unwrap_or(50).min(LIST_ROWS_MAX) }
     }
+}
+
+/// What comparing has shown of every endpoint.
+#[derive(Serialize)]
+struct Verdicts {
+    endpoints: Vec<EndpointReport>,
+}
+
+pub(super) async fn verdicts(
+    State(admin): App,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(ListQuery { route, limit, since: _ }) = query.map_err(|error| bad_query(&error))?;
+    if let Some(name) = &route
+        && admin.state.control.snapshot().route(name).is_none()
+    {
+        return Err(unknown_route(name));
+    }
+    let most = limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX) as usize;
+    Ok(Json(Verdicts { endpoints: (admin.state.verdicts)(route.as_deref(), most) }).into_response())
 }
 
 #[derive(Serialize)]

@@ -57,6 +57,7 @@ async fn state(dir: &Path) -> (AdminState, Store, mpsc::Receiver<ApplyRequest>, 
         numbers: Arc::new(|name| {
             (name == "cart").then(|| RouteNumbers { requests_legacy: 7, ..RouteNumbers::default() })
         }),
+        verdicts: Arc::new(|_, _| Vec::new()),
         plane: Arc::new(PlaneStatus::default),
         apply,
         replay: Arc::new(|_| Box::pin(async { Err("nobody is there".to_owned()) })),

@@ -11,7 +11,7 @@ mod divergences;
 pub(super) use divergences::{accepted, divergences, replayed, taken_back};
 
 /// A text of the answer on one line, without anything that a terminal would obey.
-fn text(value: &Value, key: &str) -> String {
+pub(super) fn text(value: &Value, key: &str) -> String {
     match value.get(key) {
         Some(Value::String(text)) => plain(text),
         Some(Value::Null) | None => String::new(),
@@ -28,19 +28,19 @@ fn texts(value: &Value, key: &str) -> Vec<String> {
     list.iter().map(|one| one.as_str().map_or_else(|| plain(&one.to_string()), plain)).collect()
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn is(value: &Value, key: &str) -> bool {
+pub(super) fn is(value: &Value, key: &str) -> bool {
     value.get(key).and_then(Value::as_bool).unwrap_or_default()
 }
 
-fn number(value: &Value, key: &str) -> u64 {
+pub(super) fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or_default()
 }
 
-fn table(head: &[&str]) -> Table {
+pub(super) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
     if !head.is_empty() {
@@ -49,7 +49,7 @@ fn table(head: &[&str]) -> Table {
     table
 }
 
-fn shown(table: &Table) -> String {
+pub(super) fn shown(table: &Table) -> String {
     let lines = table.lines().map(|line| line.trim_end().to_owned());
     lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(&line))).collect()
 }
@@ -103,6 +103,8 @@ pub(super) fn status(answer: &Value) -> String {
             (true, true) => "on".to_owned(),
             (true, false) => format!("{} of {} differ", number(numbers, "mismatches"), number(numbers, "compared")),
         };
+        let verdict = text(numbers, "verdict");
+        let compare = if verdict.is_empty() || compare == "-" { compare } else { format!("{compare} · {verdict}") };
         let waits = texts(route, "waits_for");
         rows.add_row([
             text(route, "name"),

@@ -70,6 +70,7 @@ impl Running {
                     numbers: Arc::new(|_| {
                         Some(RouteNumbers { requests_legacy: 95, failures_legacy: 2, ..RouteNumbers::default() })
                     }),
+                    verdicts: Arc::new(|_, _| Vec::new()),
                     plane: Arc::new(PlaneStatus::default),
                     apply,
                     replay: Arc::new(|_| Box::pin(async { Err("nobody is there".to_owned()) })),

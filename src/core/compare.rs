@@ -128,6 +128,8 @@ pub enum NotComparable {
     TooComplex,
     /// The user was answered by extracted, and legacy does not see what extracted writes.
     BaselineStale,
+    /// The caller has just written, and copies of data lag behind.
+    Settling,
     /// One side was not asked: its upstream was full.
     NotAsked,
     /// The comparison itself failed.
@@ -144,6 +146,7 @@ impl NotComparable {
             NotComparable::Unreadable => "unreadable",
             NotComparable::TooComplex => "too_complex",
             NotComparable::BaselineStale => "baseline_stale",
+            NotComparable::Settling => "settling",
             NotComparable::NotAsked => "not_asked",
             NotComparable::Internal => "internal",
         }

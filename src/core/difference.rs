@@ -94,6 +94,11 @@ impl Kind {
         matches!(self, Kind::LegacyError | Kind::ExtractedError | Kind::ExtractedTimeout)
     }
 
+    /// Whether one side alone would not let the caller in: a matter of sessions more often than of the service.
+    pub const fn is_auth(self) -> bool {
+        matches!(self, Kind::AuthMismatch)
+    }
+
     /// As it is written; `None`: no such kind.
     pub fn named(name: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.as_str() == name)

@@ -14,7 +14,7 @@ use crate::lease;
 use crate::matching::{Miss, miss};
 use crate::route::{FallbackPolicy, HostPattern, LeasePolicy, Route, UnsafeFallback};
 use crate::runtime::utc;
-use crate::shadow::{self, Refusal, plan_shadow};
+use crate::shadow::{self, Manner, Refusal, plan_shadow};
 use crate::side::Side;
 use crate::signing::Signing;
 use crate::snapshot::{Snapshot, written};
@@ -319,11 +319,22 @@ fn shadow_text(route: &Route, facts: &RequestFacts<'_>, side: Side, is_chance: b
         is_marked: false,
         is_upgrade: facts.headers.contains_key(http::header::UPGRADE),
         body_bytes: None,
+        has_idempotency_key: false,
         key: key.map_or(b"", |(key, _)| key),
     };
     let compared = if route.compare.is_some() { ", and the two answers are compared" } else { "" };
     let other = if is_chance { "the side that does not answer" } else { side.other().as_str() };
+    // What legacy answers may be copied elsewhere; by chance, that is what is said too.
+    let elsewhere = policy.upstream.as_ref().filter(|_| side == Side::Legacy);
+    let other = elsewhere.map_or(other, |upstream| upstream.name.as_str());
     match plan_shadow(route, &asked) {
+        Ok(plan) if plan.manner == Manner::VerifyRead => {
+            "none: what the request wrote is read from both sides afterwards, and compared".to_owned()
+        }
+        Ok(plan) if plan.manner == Manner::DryRun => format!("a copy goes to {other} as a dry run{compared}"),
+        Ok(plan) if plan.manner == Manner::GraphqlQuery => {
+            format!("if its body is a GraphQL query, a copy goes to {other}{compared}")
+        }
         Ok(_) | Err(Refusal::NotSampled) if key.is_none() && policy.sample != Weight::ALL => {
             format!("by chance: a copy goes to {other} for {} of such callers{compared}", policy.sample)
         }

@@ -4,6 +4,7 @@
 //! excuses no missing field. Statistics rest only on triples drawn before anything was known of them (legacy, legacy again,
 //! extracted); pairs that were looked at again *because* they differed are evidence of one record each, and never counted here.
 
+pub mod ledger;
 pub mod mcnemar;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,9 +13,12 @@ use crate::compare::{Comparison, Difference};
 use crate::difference::Kind;
 use crate::noise::mcnemar::{at_least, lower_rate_difference};
 use crate::redact::Cause;
+pub use crate::route::VerdictPolicy;
 
 /// Most fields of an endpoint; more are counted and said to be unknown.
 pub const FIELDS_MAX: usize = 1_000;
+/// Triples from which on all of a route's `max_rps` are no longer spent on an endpoint, whatever is still open: looks are rare by then.
+const SPENT_MAX: u64 = 25_600;
 /// Triples before the first look; each later look comes at twice as many.
 const FIRST_LOOK: u64 = 200;
 
@@ -52,39 +56,39 @@ pub enum Tag {
     Confirmed,
 }
 
-/// What is left of a pair's differences once legacy's own are taken away, and what the pair is thereby.
+impl Tag {
+    /// All of them, in the order above; labels of a metric.
+    pub const ALL: [Tag; 4] = [Tag::Unconfirmed, Tag::Transient, Tag::Noise, Tag::Confirmed];
+
+    /// As written in labels and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Tag::Unconfirmed => "unconfirmed",
+            Tag::Transient => "transient",
+            Tag::Noise => "noise",
+            Tag::Confirmed => "confirmed",
+        }
+    }
+}
+
+/// What is left of a pair's differences once those that did not stay and legacy's own are taken away, and what the pair is thereby.
 ///
-/// `rechecked`: what differed when both were asked again; `a_a`: what differs between two answers of legacy. `None`: not asked.
+/// `rechecks`: what differed each time both were asked again; `a_a`: what differs between two answers of legacy. `None`: not asked, or
+/// nothing came of it.
 pub fn tag(
     found: &BTreeSet<FieldKey>,
-    rechecked: Option<&BTreeSet<FieldKey>>,
+    rechecks: &[BTreeSet<FieldKey>],
     a_a: Option<&BTreeSet<FieldKey>>,
 ) -> (Tag, BTreeSet<FieldKey>) {
-    if rechecked.is_some_and(BTreeSet::is_empty) {
+    let stayed = |key: &&FieldKey| rechecks.iter().all(|recheck| recheck.contains(*key));
+    let stayed: BTreeSet<FieldKey> = found.iter().filter(stayed).cloned().collect();
+    if stayed.is_empty() || rechecks.iter().any(BTreeSet::is_empty) {
         return (Tag::Transient, BTreeSet::new());
     }
-    let Some(a_a) = a_a else { return (Tag::Unconfirmed, found.clone()) };
-    let left: BTreeSet<FieldKey> = found.difference(a_a).cloned().collect();
+    // Without a second answer of legacy, what differs twice may still be what differs always.
+    let Some(a_a) = a_a else { return (Tag::Unconfirmed, stayed) };
+    let left: BTreeSet<FieldKey> = stayed.difference(a_a).cloned().collect();
     (if left.is_empty() { Tag::Noise } else { Tag::Confirmed }, left)
-}
-
-/// When evidence suffices.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct VerdictPolicy {
-    /// Fewer triples say nothing. Default: 200.
-    pub min_pairs: u64,
-    /// Chance of a false alarm of one field, over all looks together. Default: 0.01.
-    pub alpha: f64,
-    /// Smallest rise of the rate of differences that is worth an alarm. Default: 0.001.
-    pub min_effect: f64,
-    /// Part of false alarms among the alarms of an endpoint (Benjamini and Hochberg). Default: 0.05.
-    pub fdr: f64,
-}
-
-impl Default for VerdictPolicy {
-    fn default() -> VerdictPolicy {
-        VerdictPolicy { min_pairs: 200, alpha: 0.01, min_effect: 0.001, fdr: 0.05 }
-    }
 }
 
 /// What is known of a field, an endpoint or a route; the worst comes last.
@@ -156,6 +160,8 @@ pub struct Endpoint {
     pub expected: u64,
     /// Times that a field was not counted because there were too many.
     pub overflow: u64,
+    /// Most fields, where there is less room than for [`FIELDS_MAX`].
+    pub fields_max: Option<usize>,
     fields: BTreeMap<FieldKey, Field>,
 }
 
@@ -188,7 +194,7 @@ impl Endpoint {
 
     fn field(&mut self, key: &FieldKey) -> Option<&mut Field> {
         if !self.fields.contains_key(key) {
-            if self.fields.len() >= FIELDS_MAX {
+            if self.fields.len() >= self.fields_max.unwrap_or(FIELDS_MAX).min(FIELDS_MAX) {
                 self.overflow += 1;
                 return None;
             }
@@ -222,6 +228,11 @@ impl Endpoint {
         self.fields.iter().map(move |(key, field)| (key, field, self.verdict_of(field, &policy)))
     }
 
+    /// How many there are.
+    pub fn fields_count(&self) -> usize {
+        self.fields.len()
+    }
+
     fn verdict_of(&self, field: &Field, policy: &VerdictPolicy) -> FieldVerdict {
         let has_enough = self.triples >= policy.min_pairs;
         if field.is_divergent {
@@ -240,6 +251,22 @@ impl Endpoint {
     /// Whether legacy differs from itself so often that no triple can tell: only a rule can.
     pub fn is_blind(&self, field: &Field, policy: &VerdictPolicy) -> bool {
         self.triples >= policy.min_pairs && field.noise() * 2 > self.triples
+    }
+
+    /// Whether more triples would hardly tell more: every field has a verdict.
+    pub fn is_settled(&self, policy: &VerdictPolicy) -> bool {
+        let is_open = |verdict| matches!(verdict, FieldVerdict::Suspect | FieldVerdict::Unknown);
+        self.triples >= SPENT_MAX
+            || (self.triples >= policy.min_pairs.max(FIRST_LOOK) && !self.fields(policy).any(|(.., it)| is_open(it)))
+    }
+
+    /// Triples at which the next look comes.
+    pub fn next_look(&self) -> u64 {
+        let mut at = FIRST_LOOK;
+        while at <= self.triples {
+            at = at.saturating_mul(2);
+        }
+        at
     }
 
     /// Upper bound (95 %) of the rate of a difference that was never seen; `None`: nothing was seen at all.

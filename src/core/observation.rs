@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::route::Route;
+use crate::shadow::Manner;
 use crate::side::Side;
 
 /// One side's answer to one request, as far as it was seen.
@@ -106,8 +107,16 @@ pub struct CopyJob<A> {
     pub target: Side,
     /// The request.
     pub method: Method,
-    /// Path and query as they were forwarded.
+    /// Path and query as they are forwarded to legacy.
     pub path_and_query: PathAndQuery,
+    /// What extracted is asked for instead, where the route rewrites it.
+    pub rewritten: Option<PathAndQuery>,
+    /// When the request was dispatched, since the process began.
+    pub begun: Duration,
+    /// What sort of copy it is.
+    pub manner: Manner,
+    /// Whether the request may be asked again.
+    pub may_repeat: bool,
     /// Headers as they were forwarded, hop-by-hop ones left out; the shadow adds its mark and drops validators.
     pub headers: HeaderMap,
     /// The whole request body.

@@ -7,11 +7,13 @@ pub mod block;
 mod compare;
 mod conditions;
 mod leaf;
+mod looks;
 mod policy;
 mod rewrite;
 mod route;
 mod rule;
 pub mod server;
+mod shadow;
 mod upstream;
 mod walk;
 
@@ -28,8 +30,9 @@ use crate::tree::Span;
 pub(crate) use compare::RawCompare;
 pub(crate) use conditions::MATCH_KEYS;
 pub use leaf::Target;
-pub(crate) use policy::{RawFallback, RawShadow, Short};
+pub(crate) use policy::{RawFallback, Short};
 pub(crate) use route::RawRoute;
+pub(crate) use shadow::RawShadow;
 pub(crate) use upstream::{RawUpstream, Unnamed};
 pub use walk::Spanned;
 
@@ -175,7 +178,7 @@ fn journey<'a>(reader: &mut Reader<'a>, name: Spanned<JourneyName>, node: &'a No
 fn defaults<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawDefaults> {
     let fields = reader.fields(node, &keys::DEFAULTS)?;
     Some(RawDefaults {
-        shadow: reader.key(&fields, "shadow", policy::shadow_block),
+        shadow: reader.key(&fields, "shadow", shadow::shadow_block),
         compare: reader.key(&fields, "compare", compare::compare_block),
         fallback: reader.key(&fields, "fallback", policy::fallback_block),
     })

@@ -4,6 +4,8 @@
 
 mod compare;
 mod keep;
+mod looks;
+mod shadow;
 mod upstream;
 
 use std::collections::BTreeSet;
@@ -21,6 +23,9 @@ pub use crate::route::compare::{
     PointerError, PointerPattern, PointerSegment, Presence, RuleAction, StatusMode, StatusPolicy, ValueRule,
 };
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
+pub use crate::route::looks::{LookPolicy, Sampling, VerdictPolicy};
+pub use crate::route::shadow::{ReadTemplate, ReadTemplateError, SafePost, ShadowPolicy, UnsafeShadow};
+use crate::side::Side;
 use crate::template::PathPattern;
 use crate::weight::Weight;
 
@@ -178,6 +183,15 @@ impl Data {
         }
     }
 
+    /// Whether both sides must say the same of what the one that answered has just written: legacy has it, and extracted reads what
+    /// legacy has.
+    pub const fn is_read_back_alike(self, answered_by: Side) -> bool {
+        match (self, answered_by) {
+            (Data::Shared | Data::Synced, _) | (Data::Legacy, Side::Legacy) => true,
+            (Data::Legacy, Side::Extracted) | (Data::Extracted, _) => false,
+        }
+    }
+
     /// Whether anything automatic may send this route's traffic to legacy.
     pub const fn may_go_back(self) -> bool {
         !matches!(self, Data::Extracted)
@@ -284,39 +298,6 @@ impl StatusSet {
     /// Whether `status` is in it.
     pub fn contains(&self, status: u16) -> bool {
         self.statuses.contains(&status) || u8::try_from(status / 100).is_ok_and(|class| self.classes.contains(&class))
-    }
-}
-
-/// Copies to the other side.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ShadowPolicy {
-    /// Part of callers whose requests are copied, by bucket with a salt of its own. Default: 100 %.
-    pub sample: Weight,
-    /// Methods copied; a subset of GET, HEAD, OPTIONS. Default: GET, HEAD.
-    pub methods: Vec<Method>,
-    /// Copies under way per route; more are dropped and counted. Default: 100. Largest: 10,000.
-    pub max_in_flight: u32,
-    /// Copies begun a second per route and process; more are dropped and counted. Default: 50. Largest: 1,000,000.
-    pub max_rps: u32,
-    /// Bound on a copy, from its dispatch to its last byte. Default: 5 s.
-    pub timeout: Duration,
-    /// Largest request body copied, in bytes. Default: 64 KiB.
-    pub max_request_body: u64,
-    /// Paths never copied although their method is safe: whole-segment patterns, `*` one segment, `**` the rest.
-    pub never: Vec<Arc<str>>,
-}
-
-impl Default for ShadowPolicy {
-    fn default() -> ShadowPolicy {
-        ShadowPolicy {
-            sample: Weight::ALL,
-            methods: vec![Method::GET, Method::HEAD],
-            max_in_flight: 100,
-            max_rps: 50,
-            timeout: Duration::from_secs(5),
-            max_request_body: 64 << 10,
-            never: Vec::new(),
-        }
     }
 }
 

@@ -2,18 +2,22 @@
 //!
 //! Only what may be sent twice without being asked for: the rest is refused here, so that nothing behind has to think of it.
 
+pub mod graphql;
 pub mod pace;
+pub mod settle;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::facts::is_safe;
-use crate::route::{Data, Route, ShadowPolicy};
+use crate::route::{Data, Route, SafePost, ShadowPolicy, UnsafeShadow};
 use crate::side::Side;
 use crate::split::Bucket;
 use crate::weight::Weight;
 
 /// Marks a copy, so that the service may know and no proxy copies it again.
 pub const MARK: HeaderName = HeaderName::from_static("strangler-shadow");
+/// Marks a copy of a request with side effects: the service must answer as it would, and change nothing.
+pub const DRY_RUN: HeaderName = HeaderName::from_static("strangler-dry-run");
 /// The trace id of the request that a copy was made of.
 pub const LINKED_TRACE: HeaderName = HeaderName::from_static("strangler-linked-trace");
 
@@ -34,6 +38,8 @@ pub struct Asked<'a> {
     pub is_upgrade: bool,
     /// Bytes of its body, if that is known.
     pub body_bytes: Option<u64>,
+    /// It has a key by which a second one would be answered with what the first one was.
+    pub has_idempotency_key: bool,
     /// The caller's key, or what was drawn in its place.
     pub key: &'a [u8],
 }
@@ -43,10 +49,36 @@ pub struct Asked<'a> {
 pub struct ShadowPlan {
     /// Where it goes: the side that does not answer.
     pub target: Side,
+    /// What sort of copy it is.
+    pub manner: Manner,
+    /// Whether the request may be asked again, of either side, once more is to be known.
+    pub may_repeat: bool,
     /// Largest request body that is copied; one that turns out larger ends the plan.
     pub body_bytes_max: u64,
     /// Bytes of each answer's body that are worth keeping: one more than is compared, so that a larger one is known; 0 when nothing is compared.
     pub kept_bytes_max: u64,
+}
+
+/// What sort of copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Of a request that may be sent twice.
+    Plain,
+    /// Likewise, if its body turns out to be a GraphQL query.
+    GraphqlQuery,
+    /// Of a request with side effects, to an instance whose store is nobody else's.
+    Sandbox,
+    /// Of a request with side effects, to a service that was told to change nothing.
+    DryRun,
+    /// None: what the request wrote is read from both sides afterwards.
+    VerifyRead,
+}
+
+impl Manner {
+    /// Whether the request has side effects: its copy is sent once, on a connection of its own, or not at all.
+    pub const fn is_unsafe(self) -> bool {
+        matches!(self, Manner::Sandbox | Manner::DryRun | Manner::VerifyRead)
+    }
 }
 
 /// Why there is no copy.
@@ -97,6 +129,11 @@ impl Refusal {
     }
 }
 
+/// Whether a path is one that must never be asked for by us.
+pub fn is_never(policy: &ShadowPolicy, path: &str) -> bool {
+    policy.never.iter().any(|pattern| is_on(pattern, path))
+}
+
 /// Decides whether a request of `route` is copied.
 pub fn plan_shadow(route: &Route, asked: &Asked<'_>) -> Result<ShadowPlan, Refusal> {
     let policy = route.shadow.as_ref().ok_or(Refusal::Off)?;
@@ -109,19 +146,18 @@ pub fn plan_shadow(route: &Route, asked: &Asked<'_>) -> Result<ShadowPlan, Refus
     if asked.is_forced {
         return Err(Refusal::Forced);
     }
-    if !is_safe(asked.method) {
-        return Err(Refusal::Unsafe);
-    }
-    if !policy.methods.contains(asked.method) {
-        return Err(Refusal::MethodNotListed);
-    }
     if asked.is_upgrade {
         return Err(Refusal::Upgrade);
     }
-    if policy.never.iter().any(|pattern| is_never(pattern, asked.path)) {
+    let manner = manner(policy, asked)?;
+    if manner == Manner::Plain && is_safe(asked.method) && !policy.methods.contains(asked.method) {
+        return Err(Refusal::MethodNotListed);
+    }
+    if is_never(policy, asked.path) {
         return Err(Refusal::Never);
     }
-    if asked.body_bytes.is_some_and(|bytes| bytes > policy.max_request_body) {
+    // Of what is not copied the body does not matter.
+    if manner != Manner::VerifyRead && asked.body_bytes.is_some_and(|bytes| bytes > policy.max_request_body) {
         return Err(Refusal::BodyTooLarge);
     }
     if !is_sampled(policy, &route.salt, asked.key) {
@@ -129,9 +165,38 @@ pub fn plan_shadow(route: &Route, asked: &Asked<'_>) -> Result<ShadowPlan, Refus
     }
     Ok(ShadowPlan {
         target: asked.answered_by.other(),
+        manner,
+        may_repeat: !manner.is_unsafe() && !asked.has_idempotency_key,
         body_bytes_max: policy.max_request_body,
         kept_bytes_max: route.compare.as_ref().map_or(0, |compare| compare.body_bytes_max.saturating_add(1)),
     })
+}
+
+/// By the method, and by what the route says of those that may have side effects. Never towards legacy with such a one: its store is
+/// the users', or one that will be.
+fn manner(policy: &ShadowPolicy, asked: &Asked<'_>) -> Result<Manner, Refusal> {
+    if is_safe(asked.method) {
+        return Ok(Manner::Plain);
+    }
+    if let Some(post) = safe_post(policy, asked.method, asked.path) {
+        return Ok(if post.graphql { Manner::GraphqlQuery } else { Manner::Plain });
+    }
+    match (&policy.unsafe_requests, asked.answered_by) {
+        (UnsafeShadow::VerifyRead(_), _) => Ok(Manner::VerifyRead),
+        (UnsafeShadow::Sandbox, Side::Legacy) if policy.upstream.is_some() => Ok(Manner::Sandbox),
+        (UnsafeShadow::DryRun, Side::Legacy) => Ok(Manner::DryRun),
+        (UnsafeShadow::Refuse | UnsafeShadow::Sandbox | UnsafeShadow::DryRun, _) => Err(Refusal::Unsafe),
+    }
+}
+
+fn safe_post<'p>(policy: &'p ShadowPolicy, method: &Method, path: &str) -> Option<&'p SafePost> {
+    policy.safe_posts.iter().filter(|_| *method == Method::POST).find(|post| is_on(&post.path, path))
+}
+
+/// Whether a request may change what its caller sees afterwards.
+pub fn is_write(route: Option<&Route>, method: &Method, path: &str) -> bool {
+    let policy = route.and_then(|route| route.shadow.as_ref());
+    !is_safe(method) && policy.and_then(|policy| safe_post(policy, method, path)).is_none()
 }
 
 /// A draw of its own: who is in the sample says nothing about who is on extracted.
@@ -145,7 +210,7 @@ fn is_sampled(policy: &ShadowPolicy, salt: &str, key: &[u8]) -> bool {
 }
 
 /// `/auth/**` covers `/auth` and all below; a slash at the end makes no other page of it.
-fn is_never(pattern: &str, path: &str) -> bool {
+fn is_on(pattern: &str, path: &str) -> bool {
     let mut segments = path.trim_end_matches('/').split('/');
     for part in pattern.trim_end_matches('/').split('/') {
         match (part, segments.next()) {
@@ -175,7 +240,10 @@ pub fn is_baseline_stale(route: &Route, answered_by: Side) -> bool {
 ///
 /// Validators and ranges belong to one side's tags and are left out, as is what would have the other side remember the request
 /// as done; `traceparent` is the copy's own, and the user's trace is named beside it.
-pub fn copy_headers(forwarded: HeaderMap, traceparent: HeaderValue) -> HeaderMap {
+///
+/// A copy with side effects of its own (to a sandbox, or as a dry run) keeps its idempotency key: there it does no harm, and a service may
+/// demand one.
+pub fn copy_headers(forwarded: HeaderMap, traceparent: HeaderValue, manner: Manner) -> HeaderMap {
     const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
     // One look at each name: the usual request has none of these.
     let is_left_out = |name: &HeaderName| {
@@ -188,9 +256,9 @@ pub fn copy_headers(forwarded: HeaderMap, traceparent: HeaderValue) -> HeaderMap
                 | "if-range"
                 | "range"
                 | "expect"
-                | "idempotency-key"
                 | "tracestate"
-        ) || *name == LINKED_TRACE
+        ) || (name.as_str() == "idempotency-key" && !manner.is_unsafe())
+            || *name == LINKED_TRACE
     };
     let mut headers = forwarded;
     if headers.keys().any(is_left_out) {
@@ -205,7 +273,23 @@ pub fn copy_headers(forwarded: HeaderMap, traceparent: HeaderValue) -> HeaderMap
         headers.insert(LINKED_TRACE, trace_id);
     }
     headers.insert(MARK, HeaderValue::from_static("1"));
+    if manner == Manner::DryRun {
+        headers.insert(DRY_RUN, HeaderValue::from_static("1"));
+    }
     headers
+}
+
+/// Fields that speak of a body: a read after a write has none.
+pub fn without_body(headers: &mut HeaderMap) {
+    for name in [
+        http::header::CONTENT_LENGTH,
+        http::header::CONTENT_TYPE,
+        http::header::CONTENT_ENCODING,
+        http::header::TRANSFER_ENCODING,
+        http::header::TRAILER,
+    ] {
+        headers.remove(name);
+    }
 }
 
 /// The trace id of a `traceparent` (W3C Trace Context §3.2): 32 hex digits between the first two dashes.

@@ -2,6 +2,7 @@
 
 mod build;
 mod journeys;
+mod shadows;
 mod upstreams;
 mod warnings;
 

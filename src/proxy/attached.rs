@@ -13,6 +13,7 @@ use strangler_core::snapshot::Snapshot;
 
 use crate::proxy::breaker::RouteBreaker;
 use crate::proxy::rate::Limiter;
+use crate::proxy::writes::Principals;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::upstream::UpstreamState;
 
@@ -27,6 +28,8 @@ pub struct Attached {
     /// Of what no route covers.
     pub(crate) fall_through: Arc<RouteRuntime>,
     upstreams: BTreeMap<UpstreamName, Arc<UpstreamState>>,
+    /// Where callers are known by whose answers are compared.
+    pub(crate) principals: Principals,
 }
 
 /// A route's counters and upstreams.
@@ -128,6 +131,7 @@ impl Attached {
             routes,
             fall_through: runtime(FALL_THROUGH, String::new(), Arc::clone(&legacy), None, None),
             upstreams,
+            principals: Principals::of(snapshot),
         }
     }
 

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header;
+use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, header};
 use strangler_core::decide::{Decision, Reason, caller_key};
 use strangler_core::facts::RequestFacts;
 use strangler_core::observation::CopyJob;
 use strangler_core::route::Route;
-use strangler_core::shadow::{Asked, MARK, ShadowPlan, plan_shadow};
+use strangler_core::shadow::graphql::is_query;
+use strangler_core::shadow::{Asked, MARK, Manner, ShadowPlan, plan_shadow};
 use strangler_core::side::Side;
 use tokio::sync::oneshot;
 
@@ -51,6 +53,7 @@ impl CopyPlan {
             is_marked: peer.may_mark && facts.headers.contains_key(MARK),
             is_upgrade: facts.headers.contains_key(header::UPGRADE),
             body_bytes: None,
+            has_idempotency_key: has_idempotency_key(route, facts.headers),
             key: caller_key(route, facts).map_or(&drawn[..], |(key, _)| key),
         };
         match plan_shadow(route, &asked) {
@@ -75,8 +78,19 @@ impl CopyPlan {
     ) -> Option<Tee> {
         let queue = worker.copies.as_ref()?;
         let metrics = &worker.proxy.metrics;
-        let body = body.to_bytes()?;
+        let body = match self.plan.manner {
+            Manner::VerifyRead => Bytes::new(),
+            Manner::Plain | Manner::GraphqlQuery | Manner::Sandbox | Manner::DryRun => body.to_bytes()?,
+        };
         if body.len() as u64 > self.plan.body_bytes_max {
+            return None;
+        }
+        if self.plan.manner == Manner::GraphqlQuery && !is_query(&body) {
+            metrics.count_shadow(self.route.name.as_str(), "refused_unsafe");
+            if let Some(caller) = self.caller {
+                // A mutation after all.
+                worker.proxy.settings.writes.note(caller, worker.proxy.begun.elapsed());
+            }
             return None;
         }
         let name = self.route.name.clone();
@@ -86,7 +100,12 @@ impl CopyPlan {
             answered_by: self.answered_by,
             target: self.plan.target,
             method: parts.method.clone(),
-            path_and_query: rewritten.filter(|_| self.plan.target == Side::Extracted).unwrap_or(target).clone(),
+            path_and_query: target.clone(),
+            rewritten: rewritten.cloned(),
+            begun: worker.proxy.begun.elapsed(),
+            // That it is a query is known by now.
+            manner: if self.plan.manner == Manner::GraphqlQuery { Manner::Plain } else { self.plan.manner },
+            may_repeat: self.plan.may_repeat,
             headers: parts.headers.clone(),
             body,
             caller: self.caller,
@@ -99,4 +118,10 @@ impl CopyPlan {
         }
         Some(Tee::new(to, Instant::now(), self.plan.kept_bytes_max, queue.budget.clone()))
     }
+}
+
+/// Whether a second request would be answered with what the first one was.
+fn has_idempotency_key(route: &Route, headers: &HeaderMap) -> bool {
+    let own = route.idempotency.as_ref().is_some_and(|policy| headers.contains_key(&policy.header));
+    own || headers.contains_key("idempotency-key")
 }

@@ -32,6 +32,7 @@ use crate::proxy::request_body::RequestBody;
 use crate::proxy::serve::intake::{Uploading, take_body};
 use crate::proxy::serve::outcome::{answered, limited, own_answer, switched, unanswered, upload_failed, whole};
 use crate::proxy::tunnel::Asked;
+use crate::proxy::writes::Write;
 use crate::proxy::{Worker, answer, rewrite, shed};
 use crate::telemetry::metrics::SideGauge;
 use crate::upstream::body::{BodyError, OutBody};
@@ -94,6 +95,12 @@ pub(crate) async fn respond(
     let mut decided = decide_on(&worker, &published.snapshot, &parts, &admitted);
     let runtime = decided.route.as_ref().and_then(|_| published.attached.routes.get(decided.index));
     let runtime = Arc::clone(runtime.unwrap_or(&published.attached.fall_through));
+    let write = {
+        let (settings, facts) = (&proxy.settings, facts_of(&parts, &admitted));
+        let route = decided.route.as_deref();
+        let now = proxy.begun.elapsed();
+        Write::begin(&published.attached.principals, &settings.writes, route, &facts, settings.caller_seed, now)
+    };
     drop(published);
     if let Some(limiter) = &runtime.limiter
         && let Err(wait) = limiter.take(&facts_of(&parts, &admitted), peer.ip)
@@ -186,7 +193,11 @@ pub(crate) async fn respond(
     let forwarder = Forwarder { proxy, runtime: &runtime, route, deadline, is_evidence, tunnel: tunnel_asked };
     let outgoing = Outgoing { method: parts.method, target, rewritten, headers: parts.headers, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
-    match Box::pin(forwarder.forward(decided.decision.side, outgoing)).await {
+    let forwarded = Box::pin(forwarder.forward(decided.decision.side, outgoing)).await;
+    if let Some(write) = &write {
+        write.note(proxy.begun.elapsed());
+    }
+    match forwarded {
         Ok(forwarded) => {
             if let Some(pin) = &mut pin {
                 pin.answered(forwarded.side);

@@ -34,7 +34,7 @@ use crate::run::upgrade::{Heir, Upgrader};
 use crate::run::workers::Workers;
 use crate::run::{Given, RunError, say, system};
 use crate::shadow::replay::Replayer;
-use crate::shadow::{Parts, Shadow, store_sink};
+use crate::shadow::{Parts, Shadow, Target, store_sink};
 use crate::store::kill_file::KillFile;
 use crate::store::{Store, StoreLimits};
 use crate::telemetry::metrics::Metrics;
@@ -91,17 +91,19 @@ impl Process {
             expose_decision: options.expose_decision,
             access_log: options.access_log.is_some(),
             pins: Arc::new(Pins::new(keys.redaction, store.clone(), Arc::clone(&metrics), &loaded.pins)),
+            writes: Arc::default(),
         };
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
         let budget = ByteBudget::new(SHADOW_BYTES_MAX);
         let find = Arc::clone(&live);
         let (shadow, replayer, _compare) = Shadow::start(Parts {
-            find_upstream: Arc::new(move |route, side| {
+            find_upstream: Arc::new(move |route, target| {
                 let published = find.load();
                 let table = published.snapshot.table();
-                let name = match side {
-                    Side::Legacy => &table.legacy().name,
-                    Side::Extracted => &route.extracted.name,
+                let name = match target {
+                    Target::Side(Side::Legacy) => &table.legacy().name,
+                    Target::Side(Side::Extracted) => &route.extracted.name,
+                    Target::Elsewhere => &route.shadow.as_ref()?.upstream.as_ref()?.name,
                 };
                 published.attached.upstream(name).cloned()
             }),
@@ -111,6 +113,8 @@ impl Process {
             redactor: Redactor::new(keys.redaction),
             accepted,
             sink: store_sink(store.clone()),
+            writes: Arc::clone(&proxy.settings.writes),
+            begun: proxy.begun,
         })
         .map_err(system("the thread that compares"))?;
         Ok(Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, budget, first })
@@ -160,7 +164,8 @@ impl Process {
             killing.apply_kill_file(lines);
             true
         }));
-        control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone()));
+        let ledger = shadow.ledger();
+        control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), Arc::clone(&ledger)));
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
         let (drain, draining) = watch::channel(false);
@@ -189,8 +194,9 @@ impl Process {
             hosts: options.admin_hosts.clone(),
             metrics: report::renderer(&live, &metrics),
             readiness: readiness(&shared_status, &draining),
-            numbers: report::numbers(&metrics),
+            numbers: report::numbers(&metrics, &ledger),
             plane: report::plane(&live),
+            verdicts: report::verdicts(&ledger),
             apply,
             replay: replay::on_a_thread(replayer),
             upgrade: upgrade.clone(),

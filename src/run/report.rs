@@ -1,16 +1,20 @@
 //! What is shown of the process: gauges that follow what is in force, and numbers for the admin plane.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strangler_core::fault::Fault;
 use strangler_core::name::RouteName;
+use strangler_core::noise::FieldVerdict;
+use strangler_core::noise::ledger::Ledger;
 use strangler_core::past::RoutePast;
 use strangler_core::reload::ConfigStatus;
 use strangler_core::snapshot::{Snapshot, Stage};
 
-use crate::admin::{EndpointStatus, PlaneStatus, ReadNumbers, ReadPlane, RenderMetrics, RouteNumbers, UpstreamStatus};
+use crate::admin::{
+    EndpointStatus, PlaneStatus, ReadNumbers, ReadPlane, ReadVerdicts, RenderMetrics, RouteNumbers, UpstreamStatus,
+};
 use crate::live::Live;
 use crate::proxy::attached::Attached;
 use crate::store::{Change, Store};
@@ -33,8 +37,14 @@ pub(super) fn fault_line(fault: &Fault) -> String {
 }
 
 /// Keeps gauges at what is in force.
-pub(super) async fn keep_shown(live: Arc<Live<Attached>>, metrics: Arc<Metrics>, store: Store) {
+pub(super) async fn keep_shown(
+    live: Arc<Live<Attached>>,
+    metrics: Arc<Metrics>,
+    store: Store,
+    ledger: Arc<Mutex<Ledger>>,
+) {
     let mut shown: Option<Arc<Snapshot>> = None;
+    let mut verdicts: BTreeMap<RouteName, FieldVerdict> = BTreeMap::new();
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -43,12 +53,41 @@ pub(super) async fn keep_shown(live: Arc<Live<Attached>>, metrics: Arc<Metrics>,
         if !shown.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, &snapshot)) {
             show_routes(&metrics, shown.as_deref(), &snapshot);
             keep_pasts(&store, shown.as_deref(), &snapshot);
+            let names: BTreeSet<&RouteName> = snapshot.table().routes().iter().map(|route| &route.name).collect();
+            locked(&ledger).retain(|route| names.contains(route));
+            verdicts.retain(|route, _| names.contains(route));
             shown = Some(snapshot);
         }
+        show_verdicts(&metrics, &ledger, &mut verdicts);
         show_upstreams(&live, &metrics);
         live.load().attached.tidy();
         metrics.show_store("sqlite", store.health_now().healthy);
     }
+}
+
+fn locked(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Those that have changed since they were shown.
+fn show_verdicts(metrics: &Metrics, ledger: &Mutex<Ledger>, shown: &mut BTreeMap<RouteName, FieldVerdict>) {
+    let ledger = locked(ledger);
+    let news: Vec<(RouteName, FieldVerdict)> = ledger
+        .verdicts()
+        .filter(|(route, verdict)| shown.get(*route) != Some(verdict))
+        .map(|(route, verdict)| (route.clone(), verdict))
+        .collect();
+    drop(ledger);
+    for (route, verdict) in news {
+        metrics.show_verdict(route.as_str(), verdict.as_str());
+        shown.insert(route, verdict);
+    }
+}
+
+/// For `strangler verdicts`.
+pub(super) fn verdicts(ledger: &Arc<Mutex<Ledger>>) -> ReadVerdicts {
+    let ledger = Arc::clone(ledger);
+    Arc::new(move |route, most| locked(&ledger).report(route, most))
 }
 
 fn show_routes(metrics: &Metrics, before: Option<&Snapshot>, now: &Snapshot) {
@@ -98,8 +137,8 @@ pub(super) fn renderer(live: &Arc<Live<Attached>>, metrics: &Arc<Metrics>) -> Re
 }
 
 /// For the status.
-pub(super) fn numbers(metrics: &Arc<Metrics>) -> ReadNumbers {
-    let metrics = Arc::clone(metrics);
+pub(super) fn numbers(metrics: &Arc<Metrics>, ledger: &Arc<Mutex<Ledger>>) -> ReadNumbers {
+    let (metrics, ledger) = (Arc::clone(metrics), Arc::clone(ledger));
     Arc::new(move |route| {
         let (requests_legacy, requests_extracted) =
             (metrics.requests_of(route, "legacy"), metrics.requests_of(route, "extracted"));
@@ -112,6 +151,7 @@ pub(super) fn numbers(metrics: &Arc<Metrics>) -> ReadNumbers {
             copies: metrics.copies_of(route),
             compared: metrics.compared_of(route),
             mismatches: metrics.mismatches_of(route),
+            verdict: locked(&ledger).verdict_of(route).map(|verdict| verdict.as_str().to_owned()),
         })
     })
 }

@@ -12,14 +12,15 @@ use strangler_core::observation::{CopyJob, Observation};
 use strangler_core::redact::maps::Maps;
 use strangler_core::redact::{Circumstances, Divergence, Phase, Redactor};
 use strangler_core::route::{Route, ShadowPolicy};
+use strangler_core::shadow::{Manner, is_never};
 use strangler_core::side::Side;
 use tokio::sync::oneshot;
 
 use crate::live::Publish;
 use crate::live::accepted::LiveAccepted;
-use crate::shadow::copy::ask;
-use crate::shadow::worker::{Pair, compared};
-use crate::shadow::{FindUpstream, Parts};
+use crate::shadow::ask::ask;
+use crate::shadow::worker::compare_two;
+use crate::shadow::{FindUpstream, Parts, Target};
 use crate::upstream::budget::ByteBudget;
 
 /// Longest wait for a side on a route that says nothing.
@@ -37,9 +38,21 @@ pub enum ReplayError {
     /// The record makes no sense.
     #[error("the target on record is none")]
     Target,
+    /// The route says that it must not be.
+    #[error("the route's `shadow.never` names this path: it is not asked for by us")]
+    Never,
     /// As many bytes are held as may be.
     #[error("copies hold all the memory that they may; ask again")]
     Busy,
+}
+
+/// What is asked for once more.
+struct Asked<'a> {
+    route: &'a Arc<Route>,
+    route_index: usize,
+    method: &'a Method,
+    target: &'a PathAndQuery,
+    rewritten: Option<&'a PathAndQuery>,
 }
 
 /// Asks again.
@@ -79,32 +92,22 @@ impl Replayer {
         let target: PathAndQuery = record.target.parse().map_err(|_| ReplayError::Target)?;
         let rewritten = rewritten(route, &target);
         let headers = headers(record, given);
-        let [legacy, extracted] = [(Side::Legacy, &target), (Side::Extracted, rewritten.as_ref().unwrap_or(&target))]
-            .map(|(side, target)| self.ask(route, side, &method, target, headers.clone()));
-        let (legacy, extracted) = tokio::join!(legacy, extracted);
+        if route.shadow.as_ref().is_some_and(|shadow| is_never(shadow, target.path())) {
+            return Err(ReplayError::Never);
+        }
+        let asked = Asked { route, route_index, method: &method, target: &target, rewritten: rewritten.as_ref() };
+        let (legacy, extracted) = tokio::join!(
+            self.ask(&asked, Side::Legacy, headers.clone()),
+            self.ask(&asked, Side::Extracted, headers.clone())
+        );
         let (legacy, extracted) = (legacy?, extracted?);
 
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let today = Day::of_unix_ms(at_unix_ms);
-        let pair = Pair {
-            route: Arc::clone(route),
-            route_index,
-            policy: Arc::clone(&policy),
-            answered_by: Side::Legacy,
-            method: method.clone(),
-            path_and_query: target.clone(),
-            request_headers: headers,
-            request_bytes: 0,
-            caller: None,
-            trace_id: None,
-            user: legacy,
-            copied: extracted,
-            _held: Default::default(),
-        };
         // It is another thread's to lose, so a panic of the comparer must not be.
         let mut comparison: Comparison =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compared(&pair, today)))
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compare_two(&legacy, &extracted, &policy, today)))
                 .unwrap_or_else(|_| Comparison::not_comparable(NotComparable::Internal));
         self.maps.lock().unwrap_or_else(PoisonError::into_inner).veil(
             &record.route,
@@ -120,24 +123,19 @@ impl Replayer {
             answered_by: Side::Legacy,
             method: &method,
             path_and_query: target.as_str(),
-            request_headers: &pair.request_headers,
+            request_headers: &headers,
             request_bytes: 0,
             caller: None,
             trace_id: None,
             revision: snapshot.table().revision(),
         };
-        Ok(self.redactor.divergence(&about, &comparison, &pair.user, &pair.copied, &policy))
+        Ok(self.redactor.divergence(&about, &comparison, &legacy, &extracted, &policy))
     }
 
-    async fn ask(
-        &self,
-        route: &Arc<Route>,
-        side: Side,
-        method: &Method,
-        target: &PathAndQuery,
-        mut headers: HeaderMap,
-    ) -> Result<Observation, ReplayError> {
-        let upstream = (self.find_upstream)(route, side).ok_or(ReplayError::NoUpstream(side))?;
+    async fn ask(&self, asked: &Asked<'_>, side: Side, mut headers: HeaderMap) -> Result<Observation, ReplayError> {
+        let route = asked.route;
+        let target = Target::of(route, Side::Legacy, side);
+        let upstream = (self.find_upstream)(route, target).ok_or(ReplayError::NoUpstream(side))?;
         // A host that is not on record: the side's own.
         if let Some(endpoint) = upstream.endpoints().first()
             && !headers.contains_key(header::HOST)
@@ -149,11 +147,15 @@ impl Replayer {
         let (_nobody, answer) = oneshot::channel();
         let job = Box::new(CopyJob {
             route: Arc::clone(route),
-            route_index: 0,
+            route_index: asked.route_index,
             answered_by: side.other(),
             target: side,
-            method: method.clone(),
-            path_and_query: target.clone(),
+            method: asked.method.clone(),
+            path_and_query: asked.target.clone(),
+            rewritten: asked.rewritten.cloned(),
+            begun: Duration::ZERO,
+            manner: Manner::Plain,
+            may_repeat: false,
             headers,
             body: Bytes::new(),
             caller: None,

@@ -7,15 +7,17 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use strangler_core::observation::{Answer, Failure, Outcome};
 use strangler_core::runtime::RuntimeState;
+use strangler_core::shadow::Manner;
 use strangler_core::snapshot::Snapshot;
 use strangler_core::table::RoutingTable;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::shadow::worker::Pair;
 
 /// A server that notes what it is asked and answers each request with the same bytes.
-struct Target {
+struct Server {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
     /// Connections that ended.
@@ -31,11 +33,11 @@ enum Script {
     Endless,
 }
 
-impl Target {
-    async fn start(script: Script) -> Target {
+impl Server {
+    async fn start(script: Script) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target =
-            Target { port: listener.local_addr().unwrap().port(), asked: Arc::default(), closed: Arc::default() };
+            Server { port: listener.local_addr().unwrap().port(), asked: Arc::default(), closed: Arc::default() };
         let (asked, closed) = (Arc::clone(&target.asked), Arc::clone(&target.closed));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -93,7 +95,9 @@ struct Bench {
 }
 
 fn table(routes: &str) -> Arc<RoutingTable> {
-    let text = format!("version: 1\nlegacy: http://127.0.0.1:1\nroutes:\n{routes}");
+    // What is asked again is another matter, and has its tests against the built binary.
+    let defaults = "defaults: {compare: {recheck: {times: 0}, a_a: {mode: never}}}";
+    let text = format!("version: 1\nlegacy: http://127.0.0.1:1\n{defaults}\nroutes:\n{routes}");
     let loaded = crate::config::load(text.as_bytes());
     assert_eq!(loaded.errors(), 0, "{:?}", loaded.faults);
     loaded.table.expect("a table")
@@ -104,10 +108,11 @@ fn parts(table: &Arc<RoutingTable>, found: &Arc<Mutex<Vec<Divergence>>>) -> Part
         table.upstreams().values().map(|upstream| Arc::new(UpstreamState::new(Arc::clone(upstream)))).collect();
     let (in_force, found) = (Arc::clone(table), Arc::clone(found));
     Parts {
-        find_upstream: Arc::new(move |route, side| {
-            let wanted = match side {
-                Side::Legacy => in_force.legacy(),
-                Side::Extracted => &route.extracted,
+        find_upstream: Arc::new(move |route, target| {
+            let wanted = match target {
+                Target::Side(Side::Legacy) => in_force.legacy(),
+                Target::Side(Side::Extracted) => &route.extracted,
+                Target::Elsewhere => route.shadow.as_ref()?.upstream.as_ref()?,
             };
             upstreams.iter().find(|upstream| upstream.config == *wanted).cloned()
         }),
@@ -120,6 +125,8 @@ fn parts(table: &Arc<RoutingTable>, found: &Arc<Mutex<Vec<Divergence>>>) -> Part
             found.lock().unwrap_or_else(PoisonError::into_inner).push(divergence.clone());
             true
         }),
+        writes: Arc::default(),
+        begun: Instant::now(),
     }
 }
 
@@ -181,6 +188,10 @@ fn job(
         target: Side::Extracted,
         method: Method::GET,
         path_and_query: path.parse().unwrap(),
+        rewritten: None,
+        begun: Duration::ZERO,
+        manner: Manner::Plain,
+        may_repeat: true,
         headers: fields(headers),
         body: Bytes::new(),
         caller: Some(7),
@@ -232,7 +243,7 @@ const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 
 #[tokio::test]
 async fn a_copy_is_marked_unconditional_and_has_a_trace_of_its_own() {
-    let target = Target::start(Script::Answer(json_answer("{}"))).await;
+    let target = Server::start(Script::Answer(json_answer("{}"))).await;
     let bench = Bench::start(&route("cart", target.port, "shadow: true"));
     let asked = [
         ("host", "shop.example.com"),
@@ -273,7 +284,7 @@ async fn a_gzipped_answer_and_a_plain_one_of_the_same_json_match() {
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
         coded.len()
     );
-    let target = Target::start(Script::Answer([head.into_bytes(), coded].concat())).await;
+    let target = Server::start(Script::Answer([head.into_bytes(), coded].concat())).await;
     let bench = Bench::start(&route("cart", target.port, "shadow: true, compare: true"));
 
     for _ in 0..3 {
@@ -286,7 +297,7 @@ async fn a_gzipped_answer_and_a_plain_one_of_the_same_json_match() {
 
 #[tokio::test]
 async fn a_pair_that_differs_is_recorded_redacted() {
-    let target = Target::start(Script::Answer(json_answer(r#"{"total_cents":9782,"name":"Ada"}"#))).await;
+    let target = Server::start(Script::Answer(json_answer(r#"{"total_cents":9782,"name":"Ada"}"#))).await;
     let bench = Bench::start(&route("cart", target.port, "shadow: true, compare: {keep: {values: [/total_cents]}}"));
 
     let user = bench.ask(0, "/cart/4711", &[]);
@@ -308,8 +319,8 @@ async fn a_pair_that_differs_is_recorded_redacted() {
 
 #[tokio::test]
 async fn a_target_that_never_answers_holds_nothing_up() {
-    let silent = Target::start(Script::Silence).await;
-    let target = Target::start(Script::Answer(json_answer("1"))).await;
+    let silent = Server::start(Script::Silence).await;
+    let target = Server::start(Script::Answer(json_answer("1"))).await;
     let more = "shadow: {timeout: 400ms, max_in_flight: 5}, compare: true";
     let bench =
         Bench::start(&(route("hung", silent.port, more) + &route("good", target.port, "shadow: true, compare: true")));
@@ -332,7 +343,7 @@ async fn a_target_that_never_answers_holds_nothing_up() {
 
 #[tokio::test]
 async fn when_the_user_goes_away_the_copy_is_cancelled() {
-    let silent = Target::start(Script::Silence).await;
+    let silent = Server::start(Script::Silence).await;
     let bench = Bench::start(&route("cart", silent.port, "shadow: {timeout: 60s}, compare: true"));
 
     let user = bench.ask(0, "/cart/1", &[]);
@@ -346,7 +357,7 @@ async fn when_the_user_goes_away_the_copy_is_cancelled() {
 
 #[tokio::test]
 async fn a_user_who_is_gone_before_the_copy_begins_causes_none() {
-    let target = Target::start(Script::Answer(json_answer("1"))).await;
+    let target = Server::start(Script::Answer(json_answer("1"))).await;
     let bench = Bench::start(&route("cart", target.port, "shadow: true, compare: true"));
 
     drop(bench.ask(0, "/cart/1", &[]));
@@ -357,7 +368,7 @@ async fn a_user_who_is_gone_before_the_copy_begins_causes_none() {
 
 #[tokio::test]
 async fn a_body_without_an_end_is_cut_at_the_cap() {
-    let endless = Target::start(Script::Endless).await;
+    let endless = Server::start(Script::Endless).await;
     let compared = route("cart", endless.port, "shadow: {timeout: 60s}, compare: {body: {max_bytes: 64KiB}}");
     let bench = Bench::start(&(compared + &route("dry", endless.port, "shadow: {timeout: 60s}")));
 
@@ -410,13 +421,12 @@ async fn connections_of_copies_are_used_again_and_one_that_died_idle_costs_nothi
 #[tokio::test]
 async fn towards_legacy_a_stale_baseline_says_nothing() {
     let table = table(&route("cart", 1, "data: extracted, shadow: true, compare: true"));
-    let (job, _) = job(&table, 0, "/cart/1", &[]);
     let found = Arc::default();
     let parts = parts(&table, &found);
     let metrics = Arc::clone(&parts.metrics);
     let (shadow, _, thread) = Shadow::start(parts).unwrap();
     for answered_by in [Side::Extracted, Side::Legacy] {
-        shadow.compare(pair(&job, answered_by, b"1", b"2"));
+        shadow.hand_over(pair(job(&table, 0, "/cart/1", &[]).0, answered_by, b"1", b"2"));
     }
     drop(shadow);
     tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
@@ -429,14 +439,13 @@ async fn towards_legacy_a_stale_baseline_says_nothing() {
 #[tokio::test]
 async fn pairs_that_find_the_queue_full_are_dropped_and_counted() {
     let table = table(&route("cart", 1, "shadow: true, compare: true"));
-    let (job, _) = job(&table, 0, "/cart/1", &[]);
     let found = Arc::default();
     let parts = parts(&table, &found);
     // Nobody takes them out.
     let (shadow, _pairs) = Shadow::new(&parts);
 
     for _ in 0..PAIRS_WAITING_MAX + 3 {
-        shadow.compare(pair(&job, Side::Legacy, b"1", b"2"));
+        shadow.hand_over(pair(job(&table, 0, "/cart/1", &[]).0, Side::Legacy, b"1", b"2"));
     }
 
     let text = parts.metrics.render();
@@ -445,7 +454,7 @@ async fn pairs_that_find_the_queue_full_are_dropped_and_counted() {
 
 #[tokio::test]
 async fn answers_that_find_no_room_in_memory_are_not_compared() {
-    let target = Target::start(Script::Answer(json_answer("[1,2,3,4,5,6,7,8]"))).await;
+    let target = Server::start(Script::Answer(json_answer("[1,2,3,4,5,6,7,8]"))).await;
     let table = table(&route("cart", target.port, "shadow: true, compare: true"));
     let found = Arc::default();
     let parts = Parts { budget: ByteBudget::new(8), ..parts(&table, &found) };
@@ -462,20 +471,17 @@ async fn answers_that_find_no_room_in_memory_are_not_compared() {
     assert_eq!(budget.held(), 0);
 }
 
-fn pair(job: &Job, answered_by: Side, user: &[u8], copied: &[u8]) -> Pair {
-    Pair {
-        route: Arc::clone(&job.route),
-        route_index: job.route_index,
+fn pair(mut job: Job, answered_by: Side, user: &[u8], copied: &[u8]) -> Work {
+    job.answered_by = answered_by;
+    Work::Pair(Box::new(Pair {
         policy: job.route.compare.clone().unwrap(),
-        answered_by,
-        method: job.method.clone(),
-        path_and_query: job.path_and_query.clone(),
-        request_headers: HeaderMap::new(),
-        request_bytes: 0,
-        caller: None,
+        job,
         trace_id: None,
         user: seen(JSON, user),
         copied: seen(JSON, copied),
-        _held: Default::default(),
-    }
+        second: None,
+        looks: None,
+        may_settle: true,
+        held: Default::default(),
+    }))
 }

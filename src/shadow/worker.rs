@@ -1,58 +1,71 @@
 //! The thread that compares: decodes both bodies, asks the core, counts, and lets go of what differed in redacted form only.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use strangler_core::compare::{Bodies, Comparison, ComparisonResult, NotComparable, compare, is_same_wire};
 use strangler_core::day::Day;
+use strangler_core::noise::ledger::{Ledger, Of};
+use strangler_core::noise::{FieldKey, Tag, tag};
 use strangler_core::observation::{Observation, Outcome};
 use strangler_core::redact::maps::Maps;
 use strangler_core::redact::{Circumstances, Phase, Redactor};
 use strangler_core::route::{ComparePolicy, Route};
 use strangler_core::shadow::is_baseline_stale;
+use strangler_core::shadow::settle::Writes;
 use strangler_core::side::Side;
 use strangler_core::snapshot::Snapshot;
 use strangler_core::weight::Weight;
+use tokio::sync::mpsc;
 
 use crate::live::Publish;
 use crate::live::accepted::LiveAccepted;
 use crate::shadow::decode::{Decoded, decode};
+use crate::shadow::gates::{Ask, Gates};
+use crate::shadow::look::{Look, Looked, Unfinished};
 use crate::shadow::rules::RuleWatch;
-use crate::shadow::{Parts, Sink};
+use crate::shadow::{Job, Parts, Sink};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::budget::Held;
 
+/// What the thread is given.
+pub(crate) enum Work {
+    /// Two answers, or three.
+    Pair(Box<Pair>),
+    /// What a second look saw.
+    Looked(Box<Looked>),
+}
+
 /// Two answers to one request.
-#[derive(Debug)]
 pub(crate) struct Pair {
-    pub(crate) route: Arc<Route>,
-    pub(crate) route_index: usize,
+    /// The request; its headers are there while it may be asked again.
+    pub(crate) job: Job,
     pub(crate) policy: Arc<ComparePolicy>,
-    pub(crate) answered_by: Side,
-    pub(crate) method: Method,
-    pub(crate) path_and_query: PathAndQuery,
     /// What is noted of the request's headers.
     pub(crate) request_headers: HeaderMap,
-    /// Bytes of its body.
-    pub(crate) request_bytes: u64,
-    pub(crate) caller: Option<u64>,
     pub(crate) trace_id: Option<String>,
     /// What the user got.
     pub(crate) user: Observation,
     /// What the other side said.
     pub(crate) copied: Observation,
-    /// The bytes of both bodies, until they are compared.
-    pub(crate) _held: [Held; 2],
+    /// What legacy said when it was asked once more, before anything was known of the other two.
+    pub(crate) second: Option<Observation>,
+    /// The way back, should it be worth a second look; `None`: it must not be asked again.
+    pub(crate) looks: Option<mpsc::Sender<Look>>,
+    /// Whether a write of the caller's just before it counts.
+    pub(crate) may_settle: bool,
+    /// The bytes of the three bodies until they are compared, and those of the request.
+    pub(crate) held: [Held; 4],
 }
 
 impl Pair {
     const fn sides(&self) -> (&Observation, &Observation) {
-        match self.answered_by {
+        match self.job.answered_by {
             Side::Legacy => (&self.user, &self.copied),
             Side::Extracted => (&self.copied, &self.user),
         }
@@ -67,47 +80,58 @@ pub(crate) struct Worker {
     accepted: Arc<LiveAccepted>,
     sink: Sink,
     rules: RuleWatch,
+    writes: Arc<Writes>,
+    begun: Instant,
+    gates: Arc<Gates>,
+    ledger: Arc<Mutex<Ledger>>,
     /// Shared with whoever asks again.
     maps: Arc<Mutex<Maps>>,
 }
 
 impl Worker {
-    pub(crate) fn new(parts: Parts, maps: Arc<Mutex<Maps>>) -> Worker {
-        let Parts { live, metrics, redactor, accepted, sink, .. } = parts;
-        Worker { live, metrics, redactor, accepted, sink, rules: RuleWatch::default(), maps }
+    pub(crate) fn new(parts: Parts, gates: Arc<Gates>, ledger: Arc<Mutex<Ledger>>, maps: Arc<Mutex<Maps>>) -> Worker {
+        let Parts { live, metrics, redactor, accepted, sink, writes, begun, .. } = parts;
+        let rules = RuleWatch::default();
+        Worker { live, metrics, redactor, accepted, sink, rules, writes, begun, gates, ledger, maps }
     }
 
-    /// Compares pairs until nobody can send one.
-    pub(crate) fn run(mut self, pairs: &Receiver<Pair>) {
-        while let Ok(pair) = pairs.recv() {
+    /// Compares until nobody can send anything.
+    pub(crate) fn run(mut self, work: &Receiver<Work>) {
+        while let Ok(work) = work.recv() {
             // A pair that breaks the comparer costs itself, never the pairs behind it. Its bytes are not in the message.
-            if catch_unwind(AssertUnwindSafe(|| self.work(&pair))).is_err() {
-                tracing::error!(route = %pair.route.name, "a comparison panicked");
-                self.count(&pair.route, &Comparison::not_comparable(NotComparable::Internal));
+            match work {
+                Work::Pair(pair) => {
+                    let route = Arc::clone(&pair.job.route);
+                    if catch_unwind(AssertUnwindSafe(|| self.work(*pair))).is_err() {
+                        tracing::error!(route = %route.name, "a comparison panicked");
+                        self.count(&route, &Comparison::not_comparable(NotComparable::Internal));
+                    }
+                }
+                Work::Looked(looked) => {
+                    if catch_unwind(AssertUnwindSafe(|| self.looked(*looked))).is_err() {
+                        tracing::error!("a comparison panicked");
+                    }
+                }
             }
         }
     }
 
-    fn work(&mut self, pair: &Pair) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    fn work(&mut self, pair: Pair) {
+        let at_unix_ms = now_unix_ms();
         let today = Day::of_unix_ms(at_unix_ms);
-        let mut comparison = compared(pair, today);
-        // Before anything is named anywhere: which keys are names, and which causes are intended.
-        self.maps.lock().unwrap_or_else(PoisonError::into_inner).veil(
-            pair.route.name.as_str(),
-            &mut comparison.differences,
-            &pair.policy,
-        );
-        self.accepted.load().apply(pair.route.name.as_str(), &mut comparison, today);
-        self.count(&pair.route, &comparison);
-        self.rules.saw(&pair.route.name, &pair.policy, &comparison, today);
+        let mut comparison = self.compared(&pair, today);
+        self.accepted.load().apply(pair.job.route.name.as_str(), &mut comparison, today);
+        self.count_kinds(&pair.job.route, &comparison);
+        self.rules.saw(&pair.job.route.name, &pair.policy, &comparison, today);
+        self.note(&pair, &comparison, today);
         match comparison.result {
             ComparisonResult::Mismatch | ComparisonResult::Failed => {}
-            ComparisonResult::Match | ComparisonResult::BothError | ComparisonResult::Expected => return,
+            ComparisonResult::Match | ComparisonResult::BothError | ComparisonResult::Expected => {
+                return self.count_result(&pair.job.route, &comparison);
+            }
             ComparisonResult::NotComparable(reason) => {
-                tracing::debug!(route = %pair.route.name, reason = reason.as_str(), "a pair cannot be compared");
-                return;
+                tracing::debug!(route = %pair.job.route.name, reason = reason.as_str(), "a pair cannot be compared");
+                return self.count_result(&pair.job.route, &comparison);
             }
         }
         let (legacy, extracted) = pair.sides();
@@ -115,55 +139,165 @@ impl Worker {
         let about = Circumstances {
             id: &id(at_unix_ms),
             at_unix_ms,
-            route: &pair.route,
-            phase: phase(&snapshot, pair),
-            answered_by: pair.answered_by,
-            method: &pair.method,
-            path_and_query: pair.path_and_query.as_str(),
+            route: &pair.job.route,
+            phase: phase(&snapshot, &pair.job),
+            answered_by: pair.job.answered_by,
+            method: &pair.job.method,
+            path_and_query: pair.job.path_and_query.as_str(),
             request_headers: &pair.request_headers,
-            request_bytes: pair.request_bytes,
-            caller: pair.caller,
+            request_bytes: pair.job.body.len() as u64,
+            caller: pair.job.caller,
             trace_id: pair.trace_id.as_deref(),
             revision: snapshot.table().revision(),
         };
         let record = self.redactor.divergence(&about, &comparison, legacy, extracted, &pair.policy);
-        if !(self.sink)(&record, &pair.policy) {
-            self.metrics.count_queue_dropped("divergences");
+        let (metrics, sink) = (Arc::clone(&self.metrics), Arc::clone(&self.sink));
+        let unfinished = Unfinished::new(record, comparison.result, Arc::clone(&pair.policy), metrics, sink);
+        self.look_again(pair, &comparison, unfinished);
+    }
+
+    /// Sends a pair that differed back to its core to be asked again, as far as that may be. A record that is dropped on the way is kept.
+    fn look_again(&self, pair: Pair, comparison: &Comparison, unfinished: Unfinished) {
+        let Some(looks) = pair.looks else { return unfinished.untagged() };
+        let policy = pair.policy.looks;
+        let gate = self.gates.gate(&pair.job.route.name);
+        let pass = self.gates.enter_look();
+        let pass = pass.filter(|_| gate.may_ask(policy.max_rps, policy.legacy_asks(), Ask::Look, self.begun.elapsed()));
+        let Some(pass) = pass else {
+            self.metrics.count_queue_dropped("second_looks");
+            let of = Of { route: &pair.job.route.name, method: &pair.job.method, policy: &pair.policy };
+            self.ledger().tagged(of, Tag::Unconfirmed, &BTreeSet::new());
+            return drop(unfinished);
+        };
+        let found = comparison.differences.iter().map(FieldKey::of).collect();
+        let [.., held] = pair.held;
+        let look = Look { job: pair.job, policy: pair.policy, found, unfinished, held, pass };
+        if looks.try_send(look).is_err() {
+            self.metrics.count_queue_dropped("second_looks");
         }
+    }
+
+    /// Puts a pair into the book of its endpoint.
+    fn note(&self, pair: &Pair, comparison: &Comparison, today: Day) {
+        let of = Of { route: &pair.job.route.name, method: &pair.job.method, policy: &pair.policy };
+        let a_a = pair.second.as_ref().filter(|_| !matches!(comparison.result, ComparisonResult::NotComparable(_)));
+        let a_a = a_a.map(|second| self.compare(&pair.job.route, [pair.sides().0, second], &pair.policy, today));
+        let mut ledger = self.ledger();
+        ledger.pair(of, comparison);
+        if let Some(a_a) = a_a {
+            let is_settled = ledger.triple(of, comparison, &a_a);
+            self.gates.gate(&pair.job.route.name).set_settled(&pair.job.method, is_settled);
+        }
+    }
+
+    fn looked(&self, looked: Looked) {
+        let Looked { look: Look { job, policy, found, unfinished, held, pass }, rounds, a_a, _held } = looked;
+        let today = Day::of_unix_ms(now_unix_ms());
+        let all: BTreeSet<FieldKey> = found.iter().cloned().collect();
+        let keys = |[left, right]: &[Observation; 2]| {
+            let comparison = self.compare(&job.route, [left, right], &policy, today);
+            let keys = FieldKey::all_of(&comparison);
+            let route = &job.route.name;
+            match comparison.result {
+                ComparisonResult::NotComparable(reason) => {
+                    tracing::debug!(%route, reason = reason.as_str(), "a second look cannot be compared");
+                    None
+                }
+                // A side that fails only now says nothing of what differed before.
+                ComparisonResult::Failed if keys.is_disjoint(&all) => {
+                    tracing::debug!(%route, ?keys, "a side failed at a second look");
+                    None
+                }
+                ComparisonResult::Match
+                | ComparisonResult::BothError
+                | ComparisonResult::Expected
+                | ComparisonResult::Mismatch
+                | ComparisonResult::Failed => Some(keys),
+            }
+        };
+        let rechecks: Option<Vec<BTreeSet<FieldKey>>> = rounds.iter().map(keys).collect();
+        let a_a = a_a.as_ref().and_then(keys);
+        // What could not be compared says nothing.
+        let tagged = rechecks.map(|rechecks| tag(&all, &rechecks, a_a.as_ref()));
+        let (tag, left) = tagged.unwrap_or((Tag::Unconfirmed, BTreeSet::new()));
+        let of = Of { route: &job.route.name, method: &job.method, policy: &policy };
+        self.ledger().tagged(of, tag, &left);
+        unfinished.tagged(tag, &found, a_a.as_ref());
+        drop((held, pass));
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, route: &Route, comparison: &Comparison) {
-        let name = route.name.as_str();
-        self.metrics.count_comparison(name, comparison.result.as_str());
+        self.count_kinds(route, comparison);
+        self.count_result(route, comparison);
+    }
+
+    fn count_result(&self, route: &Route, comparison: &Comparison) {
+        self.metrics.count_comparison(route.name.as_str(), comparison.result.as_str());
+    }
+
+    fn count_kinds(&self, route: &Route, comparison: &Comparison) {
         for (kind, _) in &comparison.by_kind {
             // Once per pair and kind: a list of a thousand elements is not a thousand times as wrong.
-            self.metrics.count_difference(name, kind.as_str());
+            self.metrics.count_difference(route.name.as_str(), kind.as_str());
         }
+    }
+
+    fn compared(&self, pair: &Pair, today: Day) -> Comparison {
+        let job = &pair.job;
+        if is_baseline_stale(&job.route, job.answered_by) {
+            return Comparison::not_comparable(NotComparable::BaselineStale);
+        }
+        let is_settling = |caller| self.writes.is_settling(caller, job.begun, pair.policy.settle);
+        // What has side effects of its own is not overtaken by itself.
+        if pair.may_settle && !job.manner.is_unsafe() && job.caller.is_some_and(is_settling) {
+            return Comparison::not_comparable(NotComparable::Settling);
+        }
+        let (legacy, extracted) = pair.sides();
+        self.compare(&job.route, [legacy, extracted], &pair.policy, today)
+    }
+
+    /// Compares, and hides keys that are data: before anything is named anywhere, and alike each time that a request is asked.
+    fn compare(&self, route: &Route, sides: [&Observation; 2], policy: &ComparePolicy, today: Day) -> Comparison {
+        let mut comparison = compare_two(sides[0], sides[1], policy, today);
+        let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.veil(route.name.as_str(), &mut comparison.differences, policy);
+        comparison
     }
 }
 
-pub(super) fn compared(pair: &Pair, today: Day) -> Comparison {
-    if is_baseline_stale(&pair.route, pair.answered_by) {
-        return Comparison::not_comparable(NotComparable::BaselineStale);
-    }
-    let (legacy, extracted) = pair.sides();
+/// Decodes both bodies and compares.
+pub(super) fn compare_two(
+    legacy: &Observation,
+    extracted: &Observation,
+    policy: &ComparePolicy,
+    today: Day,
+) -> Comparison {
     let nothing = || Decoded::Whole(Cow::Borrowed(&[]));
     let (left, right) = match (&legacy.outcome, &extracted.outcome) {
         (Outcome::Answered(left), Outcome::Answered(right)) if !is_same_wire(left, right) => {
-            (decode(left, pair.policy.body_bytes_max), decode(right, pair.policy.body_bytes_max))
+            (decode(left, policy.body_bytes_max), decode(right, policy.body_bytes_max))
         }
         _ => (nothing(), nothing()),
     };
-    compare(legacy, extracted, Bodies { legacy: left.view(), extracted: right.view() }, &pair.policy, today)
+    compare(legacy, extracted, Bodies { legacy: left.view(), extracted: right.view() }, policy, today)
+}
+
+fn now_unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the route is doing by now. A user on extracted proves a canary, whatever has been moved since.
-fn phase(snapshot: &Snapshot, pair: &Pair) -> Phase {
+fn phase(snapshot: &Snapshot, job: &Job) -> Phase {
     let routes = snapshot.table().routes();
-    let is_it = |index: &usize| routes.get(*index).is_some_and(|route| route.name == pair.route.name);
-    let index = Some(pair.route_index).filter(is_it).or_else(|| routes.iter().position(|r| r.name == pair.route.name));
-    let weight = index.and_then(|index| snapshot.state(index)).map_or(pair.route.weight, |state| state.weight);
-    if pair.answered_by == Side::Legacy && weight == Weight::NONE { Phase::Shadow } else { Phase::Canary }
+    let is_it = |index: &usize| routes.get(*index).is_some_and(|route| route.name == job.route.name);
+    let index = Some(job.route_index).filter(is_it).or_else(|| routes.iter().position(|r| r.name == job.route.name));
+    let weight = index.and_then(|index| snapshot.state(index)).map_or(job.route.weight, |state| state.weight);
+    if job.answered_by == Side::Legacy && weight == Weight::NONE { Phase::Shadow } else { Phase::Canary }
 }
 
 /// Sorts by time; the rest is random.

@@ -2,6 +2,8 @@
 //!
 //! What is counted for a route is looked up once, when a table is published; a request then touches atomics only.
 
+mod compare;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -54,6 +56,10 @@ pub const STAGE: &str = "strangler_route_stage";
 pub const SHADOW: &str = "strangler_shadow_total";
 /// Comparisons by route and result.
 pub const COMPARISONS: &str = "strangler_comparisons_total";
+/// What second looks made of pairs that differed, by route and tag.
+pub const SECOND_LOOKS: &str = "strangler_second_looks_total";
+/// 1 for what is known by comparing the answers of a route.
+pub const VERDICT: &str = "strangler_verdict";
 /// Differences by route and kind.
 pub const DIFFERENCES: &str = "strangler_differences_total";
 /// When legacy last answered for a route, in Unix seconds.
@@ -128,6 +134,8 @@ pub struct Families {
     stage: IntGaugeVec,
     shadow: IntCounterVec,
     comparisons: IntCounterVec,
+    second_looks: IntCounterVec,
+    verdict: IntGaugeVec,
     differences: IntCounterVec,
     legacy_last: IntGaugeVec,
     config_info: IntGaugeVec,
@@ -246,6 +254,16 @@ impl Metrics {
             stage: make.gauge(STAGE, "1 for the stage a route is in", &["route", "stage"])?,
             shadow: make.counter(SHADOW, "Copies", &["route", "outcome"])?,
             comparisons: make.counter(COMPARISONS, "Pairs of answers compared", &["route", "result"])?,
+            second_looks: make.counter(
+                SECOND_LOOKS,
+                "Pairs that differed and were asked again, by what came of it",
+                &["route", "tag"],
+            )?,
+            verdict: make.gauge(
+                VERDICT,
+                "1 for what is known by comparing the answers of a route",
+                &["route", "verdict"],
+            )?,
             differences: make.counter(DIFFERENCES, "Differences found", &["route", "kind"])?,
             legacy_last: make.gauge(LEGACY_LAST, "When legacy last answered, in Unix seconds", &["route"])?,
             config_info: make.gauge(CONFIG_INFO, "1 for the revision in force", &["revision"])?,
@@ -298,10 +316,10 @@ impl Metrics {
             self.requests.with_label_values(&[name, side, "200"]);
             self.requests.with_label_values(&[name, side, "500"]);
         }
-        for outcome in ["sent", "dropped", "refused_unsafe", "timeout", "error", "cancelled"] {
+        for outcome in ["sent", "dropped", "refused_unsafe", "timeout", "error", "cancelled", "breaker_open"] {
             self.shadow.with_label_values(&[name, outcome]);
         }
-        for result in ["match", "mismatch", "noise", "expected", "failed", "not_comparable"] {
+        for result in ["match", "mismatch", "noise", "transient", "expected", "failed", "not_comparable"] {
             self.comparisons.with_label_values(&[name, result]);
         }
     }
@@ -321,6 +339,7 @@ impl Metrics {
         let _ = self.weight.remove_label_values(&[name]);
         let _ = self.killed.remove_label_values(&[name]);
         self.forget_breaker(name);
+        self.forget_verdict(name);
         for stage in STAGES {
             let _ = self.stage.remove_label_values(&[name, stage]);
         }
@@ -374,16 +393,6 @@ impl Metrics {
     /// A copy's outcome: sent, dropped, refused_unsafe, timeout, error, cancelled.
     pub fn count_shadow(&self, route: &str, outcome: &str) {
         self.shadow.with_label_values(&[route, outcome]).inc();
-    }
-
-    /// A comparison's result: match, mismatch, noise, expected, failed, not_comparable.
-    pub fn count_comparison(&self, route: &str, result: &str) {
-        self.comparisons.with_label_values(&[route, result]).inc();
-    }
-
-    /// A difference's kind.
-    pub fn count_difference(&self, route: &str, kind: &str) {
-        self.differences.with_label_values(&[route, kind]).inc();
     }
 
     /// A reload's result, the revision in force and whether it is stale.
@@ -442,19 +451,6 @@ impl Metrics {
     /// Copies of a route's requests that were answered.
     pub fn copies_of(&self, route: &str) -> u64 {
         sum(&self.shadow, &[("route", &|value| value == route), ("outcome", &|outcome| outcome == "sent")])
-    }
-
-    /// Pairs of a route that were compared.
-    pub fn compared_of(&self, route: &str) -> u64 {
-        sum(&self.comparisons, &[("route", &|value| value == route), ("result", &|result| result != "not_comparable")])
-    }
-
-    /// Pairs of a route that differed, failures included.
-    pub fn mismatches_of(&self, route: &str) -> u64 {
-        sum(
-            &self.comparisons,
-            &[("route", &|value| value == route), ("result", &|result| matches!(result, "mismatch" | "failed"))],
-        )
     }
 
     /// Everything, in Prometheus' text format.

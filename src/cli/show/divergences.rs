@@ -33,7 +33,10 @@ pub(in crate::cli) fn divergences(answer: &Value) -> String {
         let answered_by = text(record, "direction").split("->").next().unwrap_or_default().to_owned();
         let (at, route, method, target) =
             (text(one, "at"), text(one, "route"), text(record, "method"), text(record, "target"));
-        let _ = writeln!(out, "{at}  {route}  {method} {target}  ({answered_by} answered)  {}", text(one, "id"));
+        // What came of asking again, where it was.
+        let tag = text(record, "tag");
+        let tag = if tag.is_empty() { tag } else { format!("  {tag}") };
+        let _ = writeln!(out, "{at}  {route}  {method} {target}  ({answered_by} answered){tag}  {}", text(one, "id"));
         out.push_str(&record_rows(record));
         let curl = one.get("curl").unwrap_or(&Value::Null);
         for (name, command) in [
@@ -69,7 +72,11 @@ fn record_rows(record: &Value) -> String {
         };
         rows.add_row([
             format!("  {}", text(difference, "path")),
-            text(difference, "kind"),
+            if is(difference, "noise") {
+                format!("{} (noise)", text(difference, "kind"))
+            } else {
+                text(difference, "kind")
+            },
             format!("{} → {}", value("legacy"), value("extracted")),
         ]);
         for (side, key) in [("legacy", "only_legacy"), ("extracted", "only_extracted")] {

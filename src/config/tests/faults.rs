@@ -174,14 +174,6 @@ fn what_is_not_built_is_refused_as_such() {
         ("brownout: [{at: x, for: 1m}]", "brownout"),
         ("release_header: x", "release_header"),
         ("shared_cache: keep", "shared_cache"),
-        ("shadow: {breaker: {window: 30s}}", "breaker"),
-        ("shadow: {safe_posts: [{path: /search}]}", "safe_posts"),
-        ("shadow: {unsafe: sandbox}", "unsafe: sandbox"),
-        ("shadow: {upstream: x}", "upstream"),
-        ("compare: {a_a: {mode: on_mismatch}}", "a_a"),
-        ("compare: {settle: 3s}", "settle"),
-        ("compare: {recheck: {times: 1}}", "recheck"),
-        ("compare: {verdict: {min_pairs: 200}}", "verdict"),
     ] {
         let said = said(with(keys).as_bytes());
         let expect = format!("`{what}` is not supported yet");
@@ -192,6 +184,43 @@ fn what_is_not_built_is_refused_as_such() {
     let not_yet: Vec<&String> = said.iter().filter(|fault| fault.ends_with("is not supported yet")).collect();
     assert_eq!(not_yet.len(), 2, "{said:#?}");
     refused(with("extracted: {upstream: a, rewrite: {}, x: y}").replace("extracted: http://127.0.0.1:2, ", ""), "4:");
+}
+
+#[test]
+fn what_is_asked_again_and_copied_must_make_sense() {
+    for (keys, expect) in [
+        ("shadow: {unsafe: sandbox}", "`sandbox` needs an `upstream`"),
+        ("shadow: {unsafe: sandbox, upstream: 'http://127.0.0.1:2'}", "one that users are served by"),
+        ("shadow: {unsafe: sandbox, upstream: nowhere}", "there is no upstream `nowhere`"),
+        ("shadow: {unsafe: verify_read}", "needs to know what to read"),
+        ("shadow: {unsafe: {verify_read: {get: '/orders/7'}}}", "no place for what the write's answer says"),
+        ("shadow: {unsafe: {verify_read: {}}}", "`get` is missing"),
+        ("shadow: {unsafe: {verify_read: {get: '/orders/{json:/no}'}}}", "the route has no `compare`"),
+        ("shadow: {unsafe: replay}", "expected one of `refuse`, `sandbox`, `dry_run`"),
+        ("shadow: {safe_posts: [{graphql: query}]}", "`path` is missing"),
+        ("shadow: {safe_posts: [{path: /g, graphql: mutation}]}", "expected one of `query`"),
+        ("shadow: {breaker: {window: 10ms}}", "a window is at least `1s`"),
+        ("compare: {a_a: {mode: always}}", "expected one of `on_mismatch`, `never`"),
+        ("compare: {a_a: {sample: 101%}}", "101%"),
+        ("compare: {a_a: {max_rps: 0}}", "0"),
+        ("compare: {a_a: {order: fixed}}", "expected `random`"),
+        ("compare: {recheck: {times: 6}}", "6"),
+        ("compare: {recheck: {delay: 61s}}", "at most `60s`"),
+        ("compare: {verdict: {alpha: 1.5}}", "no number between 0 and 1"),
+        ("compare: {settle: 3}", "3"),
+    ] {
+        let said = said(with(keys).as_bytes());
+        assert!(said.iter().any(|fault| fault.contains(expect)), "{keys}: {said:?}");
+    }
+    for keys in [
+        "shadow: {unsafe: sandbox, upstream: 'http://127.0.0.1:9'}",
+        "shadow: {unsafe: dry_run, breaker: never, safe_posts: [{path: /search}, {path: /graphql, graphql: query}]}",
+        "shadow: {unsafe: {verify_read: {get: '/orders/{json:/order_no}'}}, breaker: {error_ratio: 50%, window: 30s}}, compare: true",
+        "shadow: true, compare: {a_a: {mode: never, sample: auto, max_rps: 5, order: random}, settle: 0s, recheck: {times: 0, delay: 0s}}",
+        "shadow: true, compare: {a_a: {sample: 2%}, verdict: {min_pairs: 200, alpha: 0.01, min_effect: 0.001, fdr: 0.05}}",
+    ] {
+        assert_eq!(said(with(keys).as_bytes()), Vec::<String>::new(), "{keys}");
+    }
 }
 
 #[test]

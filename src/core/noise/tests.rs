@@ -38,13 +38,20 @@ fn run(seed: u64, noise: f64, regression: f64, triples: u64) -> Endpoint {
 fn what_differs_between_two_answers_of_legacy_is_noise_and_the_rest_is_not() {
     let noisy = ["/now/epoch", "/now/iso8601", "/now/rfc2822", "/now/rfc3339"];
     let all: Vec<&str> = noisy.into_iter().chain(["/urls/*"]).collect();
-    assert_eq!(tag(&set(&noisy), None, Some(&set(&noisy))), (Tag::Noise, BTreeSet::new()));
-    assert_eq!(tag(&set(&all), None, Some(&set(&noisy))), (Tag::Confirmed, set(&["/urls/*"])));
+    assert_eq!(tag(&set(&noisy), &[], Some(&set(&noisy))), (Tag::Noise, BTreeSet::new()));
+    assert_eq!(tag(&set(&all), &[], Some(&set(&noisy))), (Tag::Confirmed, set(&["/urls/*"])));
     // A value that changes excuses no field that is missing.
     let missing = BTreeSet::from([key("/ts", Kind::Missing)]);
-    assert_eq!(tag(&missing, None, Some(&set(&["/ts"]))), (Tag::Confirmed, missing.clone()));
-    assert_eq!(tag(&missing, Some(&BTreeSet::new()), Some(&BTreeSet::new())).0, Tag::Transient);
-    assert_eq!(tag(&missing, Some(&missing), None), (Tag::Unconfirmed, missing.clone()));
+    assert_eq!(tag(&missing, &[], Some(&set(&["/ts"]))), (Tag::Confirmed, missing.clone()));
+    let again = std::slice::from_ref(&missing);
+    assert_eq!(tag(&missing, &[BTreeSet::new()], Some(&BTreeSet::new())).0, Tag::Transient);
+    assert_eq!(tag(&missing, &[missing.clone(), BTreeSet::new()], Some(&BTreeSet::new())).0, Tag::Transient);
+    assert_eq!(tag(&missing, again, None), (Tag::Unconfirmed, missing.clone()));
+    assert_eq!(tag(&missing, again, Some(&BTreeSet::new())), (Tag::Confirmed, missing.clone()));
+    // What did not stay is no part of what is confirmed; where nothing stayed, it was passing.
+    let stayed = tag(&set(&["/a", "/b"]), &[set(&["/b", "/c"])], Some(&BTreeSet::new()));
+    assert_eq!(stayed, (Tag::Confirmed, set(&["/b"])));
+    assert_eq!(tag(&set(&["/a"]), &[set(&["/b"])], Some(&BTreeSet::new())).0, Tag::Transient);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::day::Day;
 use crate::limits::{HELD_BYTES_MAX, PER_REQUEST_MAX, RULES_MAX};
 use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
+use crate::raw::looks::RawLooks;
 use crate::raw::policy::Short;
 use crate::raw::rule;
 use crate::raw::walk::{Reader, Spanned};
@@ -45,6 +46,8 @@ pub(crate) struct RawCompare {
     keep_target: Option<Vec<Arc<str>>>,
     keep_how: Option<KeepHow>,
     keep_bytes_max: Option<u64>,
+    looks: RawLooks,
+    settle: Option<Duration>,
 }
 
 impl RawCompare {
@@ -85,6 +88,9 @@ impl RawCompare {
             keep_target: pick!(keep_target, built_in.keep_target),
             keep_how: pick!(keep_how, built_in.keep_how),
             keep_bytes_max: pick!(keep_bytes_max, built_in.keep_bytes_max),
+            looks: self.looks.filled(&defaults.looks),
+            settle: pick!(settle, built_in.settle),
+            verdict: self.looks.verdict(&defaults.looks),
         }
     }
 }
@@ -157,6 +163,8 @@ pub(in crate::raw) fn compare_block<'a>(reader: &mut Reader<'a>, node: &'a Node)
         raw.keep_bytes_max = most.map(|most| most.value);
         Some(())
     });
+    raw.looks = RawLooks::read(reader, &fields);
+    raw.settle = reader.key(&fields, "settle", |reader, node| reader.duration(node, true)).map(|read| read.value);
     Some(raw)
 }
 

@@ -1,18 +1,17 @@
-//! `fallback:`, `shadow:`, `success:`, `locate:` and the changes to headers, as written.
+//! `fallback:`, `breaker:`, `success:`, `locate:` and the changes to headers, as written.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method, header};
+use http::{HeaderName, header};
 
 use crate::limits::{HELD_BYTES_MAX, PER_REQUEST_MAX, RULES_MAX};
 use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
 use crate::raw::walk::{Reader, Spanned};
 use crate::route::{
-    BreakerPolicy, FallbackPolicy, HeaderEdits, IdempotencyPolicy, Locate, LocateRule, OnKill, PointerSegment,
-    ShadowPolicy, StatusSet, UnsafeFallback,
+    BreakerPolicy, FallbackPolicy, HeaderEdits, IdempotencyPolicy, Locate, LocateRule, OnKill, StatusSet,
+    UnsafeFallback,
 };
 use crate::side::Side;
 use crate::tree::{Kind, Node, Span};
@@ -88,8 +87,17 @@ pub(in crate::raw) fn breaker<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Op
     if !matches!(node.kind, Kind::Map(_)) {
         return reader.one_of(node, &[("never", ())], &[]).map(|()| Short::Off);
     }
-    let fields = reader.fields(node, &keys::BREAKER)?;
-    let built_in = BreakerPolicy::default();
+    breaker_block(reader, node, &keys::BREAKER, BreakerPolicy::default()).map(Short::On)
+}
+
+/// The keys of a breaker; what is missing comes from `built_in`.
+pub(in crate::raw) fn breaker_block<'a>(
+    reader: &mut Reader<'a>,
+    node: &'a Node,
+    block: &'static keys::Block,
+    built_in: BreakerPolicy,
+) -> Option<BreakerPolicy> {
+    let fields = reader.fields(node, block)?;
     let error_ratio = reader.key(&fields, "error_ratio", |reader, node| {
         let ratio = reader.weight(node)?;
         if ratio == Weight::NONE {
@@ -109,115 +117,16 @@ pub(in crate::raw) fn breaker<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Op
         Some(window)
     });
     let open_for = reader.key(&fields, "open_for", |reader, node| reader.duration(node, false));
-    Some(Short::On(BreakerPolicy {
+    Some(BreakerPolicy {
         error_ratio: error_ratio.map_or(built_in.error_ratio, |read| read.value),
         min_requests: min_requests.map_or(built_in.min_requests, |read| read.value),
         window: window.map_or(built_in.window, |read| read.value),
         open_for: open_for.map_or(built_in.open_for, |read| read.value),
-    }))
+    })
 }
 
 /// Shortest window of a breaker.
 const WINDOW_MIN: Duration = Duration::from_secs(1);
-
-/// `shadow:` as written.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RawShadow {
-    sample: Option<Weight>,
-    methods: Option<Vec<Method>>,
-    max_in_flight: Option<u32>,
-    max_rps: Option<u32>,
-    timeout: Option<Duration>,
-    max_request_body: Option<u64>,
-    never: Option<Vec<Arc<str>>>,
-}
-
-impl RawShadow {
-    /// Filled up.
-    pub(crate) fn filled(&self, defaults: Option<&RawShadow>) -> ShadowPolicy {
-        let none = RawShadow::default();
-        let defaults = defaults.unwrap_or(&none);
-        let built_in = ShadowPolicy::default();
-        ShadowPolicy {
-            sample: self.sample.or(defaults.sample).unwrap_or(built_in.sample),
-            methods: self.methods.clone().or_else(|| defaults.methods.clone()).unwrap_or(built_in.methods),
-            max_in_flight: self.max_in_flight.or(defaults.max_in_flight).unwrap_or(built_in.max_in_flight),
-            max_rps: self.max_rps.or(defaults.max_rps).unwrap_or(built_in.max_rps),
-            timeout: self.timeout.or(defaults.timeout).unwrap_or(built_in.timeout),
-            max_request_body: self.max_request_body.or(defaults.max_request_body).unwrap_or(built_in.max_request_body),
-            never: self.never.clone().or_else(|| defaults.never.clone()).unwrap_or(built_in.never),
-        }
-    }
-}
-
-pub(in crate::raw) fn shadow<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Short<RawShadow>> {
-    match &node.kind {
-        Kind::Bool { value: false, .. } => Some(Short::Off),
-        Kind::Bool { value: true, .. } => Some(Short::On(RawShadow::default())),
-        Kind::Map(_) => shadow_block(reader, node).map(Short::On),
-        Kind::String(text) if text.ends_with('%') => {
-            let sample = reader.weight(node)?;
-            Some(Short::On(RawShadow { sample: Some(sample), ..RawShadow::default() }))
-        }
-        Kind::Null | Kind::Number(_) | Kind::String(_) | Kind::Seq(_) => {
-            let message = format!("expected `true`, `false`, a part as in `25%`, or a map; found {}", node.describe());
-            reader.fault(node.span, message);
-            None
-        }
-    }
-}
-
-pub(in crate::raw) fn shadow_block<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawShadow> {
-    let fields = reader.fields(node, &keys::SHADOW)?;
-    let sample = reader.key(&fields, "sample", Reader::weight);
-    let methods = reader.key(&fields, "methods", |reader, node| {
-        let words = [("GET", 0usize), ("HEAD", 1), ("OPTIONS", 2)];
-        let list = reader.list(node, words.len(), |reader, item| reader.one_of(item, &words, &[]))?;
-        let has = |index: &usize| list.iter().any(|item| item.value == *index);
-        let safe = [Method::GET, Method::HEAD, Method::OPTIONS];
-        Some(safe.into_iter().enumerate().filter(|(index, _)| has(index)).map(|(_, method)| method).collect())
-    });
-    let max_in_flight = reader.key(&fields, "max_in_flight", |reader, node| reader.count_u32(node, 1, 10_000));
-    let max_rps = reader.key(&fields, "max_rps", |reader, node| reader.count_u32(node, 1, 1_000_000));
-    let timeout = reader.key(&fields, "timeout", |reader, node| reader.duration(node, false));
-    let max_request_body = reader.key(&fields, "max_request_body", |reader, node| reader.size(node, HELD_BYTES_MAX));
-    let never = reader.key(&fields, "never", |reader, node| {
-        let list = reader.list(node, RULES_MAX, never_path)?;
-        Some(list.into_iter().map(|item| item.value).collect())
-    });
-    Some(RawShadow {
-        sample: sample.map(|read| read.value),
-        methods: methods.map(|read| read.value),
-        max_in_flight: max_in_flight.map(|read| read.value),
-        max_rps: max_rps.map(|read| read.value),
-        timeout: timeout.map(|read| read.value),
-        max_request_body: max_request_body.map(|read| read.value),
-        never: never.map(|read| read.value),
-    })
-}
-
-/// `/logout`, `/auth/**`: whole segments, in the spelling that is matched.
-fn never_path<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Arc<str>> {
-    let text = reader.short_text(node, "a path, as in `/auth/**`")?;
-    let pattern = reader.pointer(node)?;
-    let is_partial = |segment: &PointerSegment| matches!(segment, PointerSegment::Literal(text) if text.contains('*'));
-    if pattern.segments.iter().any(is_partial) {
-        reader.fault(node.span, format!("`{text}`: `*` and `**` stand for whole segments"));
-        return None;
-    }
-    let many = pattern.segments.iter().position(|segment| *segment == PointerSegment::Many);
-    if many.is_some_and(|at| at + 1 != pattern.segments.len()) {
-        reader.fault(node.span, format!("`{text}`: `**` takes the rest of the path and must be last"));
-        return None;
-    }
-    match crate::template::normal_path(&text) {
-        Ok(path) => Some(Arc::from(path)),
-        Err(error) => {
-            reader.fault(node.span, format!("`{text}`: {error}"));
-            None
-        }
-    }
-}
 
 /// Headers that are the proxy's own business: those of one connection, those that frame a message, and ours.
 fn is_ours(name: &HeaderName) -> bool {

@@ -13,10 +13,10 @@ use crate::raw::conditions::{conditions, cookie_name};
 use crate::raw::keys;
 use crate::raw::leaf::Target;
 use crate::raw::policy::{
-    RawFallback, RawShadow, Short, affinity, breaker, fallback, header_edits, idempotency, locate, override_header,
-    shadow, success,
+    RawFallback, Short, affinity, breaker, fallback, header_edits, idempotency, locate, override_header, success,
 };
 use crate::raw::rewrite::{rate_limit, rewrite, upgrades};
+use crate::raw::shadow::{RawShadow, shadow};
 use crate::raw::walk::{Reader, Spanned};
 use crate::rewrite::Rewrite;
 use crate::route::{BreakerPolicy, Conditions, Data, HeaderEdits, IdempotencyPolicy, KeySource, Locate, StatusSet};

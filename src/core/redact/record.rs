@@ -47,6 +47,9 @@ pub struct Divergence {
     pub revision: String,
     /// `mismatch` or `failed`, as the metric says it.
     pub result: String,
+    /// What a second look made of it: `confirmed`, `noise`, `transient` or `unconfirmed`; `None`: it must not be asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// What legacy answered.
     pub legacy: SideRecord,
     /// What extracted answered.
@@ -106,6 +109,9 @@ pub struct Difference {
     /// The rule (by its place in `rules`, from 0) that was asked and did not take it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<usize>,
+    /// Whether it differs between two answers of legacy, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub noise: bool,
 }
 
 impl Redactor {
@@ -137,6 +143,7 @@ impl Redactor {
             trace_id: about.trace_id.map(str::to_owned),
             revision: about.revision.as_str().to_owned(),
             result: comparison.result.as_str().to_owned(),
+            tag: None,
             legacy: self.side(legacy),
             extracted: self.side(extracted),
             differences: all(&comparison.differences),
@@ -158,6 +165,7 @@ impl Redactor {
             only_legacy: only(unmatched.map(|it| &it.legacy)),
             only_extracted: only(unmatched.map(|it| &it.extracted)),
             rule: one.rule,
+            noise: false,
         }
     }
 

@@ -9,6 +9,7 @@ use http::HeaderName;
 
 use crate::day::Day;
 use crate::difference::Kind;
+use crate::route::looks::{LookPolicy, VerdictPolicy};
 
 /// How the two answers are compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,24 @@ pub struct ComparePolicy {
     pub keep_how: KeepHow,
     /// Bytes of stored divergences of the route; the oldest go. Default: 1 GiB.
     pub keep_bytes_max: u64,
+    /// How legacy's own noise is learned, and what is asked again when answers differ.
+    pub looks: LookPolicy,
+    /// How long nothing is said of a caller's answers after a write of theirs: copies of data lag behind. Default: 3 s.
+    pub settle: Duration,
+    /// When evidence suffices.
+    pub verdict: VerdictPolicy,
+}
+
+impl ComparePolicy {
+    /// Whether what was counted by the one may be added to what the other counts.
+    pub fn measures_as(&self, other: &ComparePolicy) -> bool {
+        self.status == other.status
+            && self.headers == other.headers
+            && self.body_bytes_max == other.body_bytes_max
+            && self.json == other.json
+            && self.rules == other.rules
+            && self.verdict == other.verdict
+    }
 }
 
 /// Which records of one cause are kept.
@@ -61,6 +80,9 @@ impl Default for ComparePolicy {
             keep_age: Duration::from_hours(24),
             keep_how: KeepHow::default(),
             keep_bytes_max: 1 << 30,
+            looks: LookPolicy::default(),
+            settle: Duration::from_secs(3),
+            verdict: VerdictPolicy::default(),
         }
     }
 }

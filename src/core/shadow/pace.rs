@@ -25,6 +25,21 @@ impl Pace {
         self.due = due;
         true
     }
+
+    /// Whether something that counts as `cost` may begin at `now`: what was taken before may reach at most `ahead` beyond it. So of two
+    /// that take from one pace, the one with the longer `ahead` goes first.
+    ///
+    /// What is taken is owed: on the long run no more than `per_second` are.
+    pub fn take_ahead(&mut self, now: Duration, per_second: u32, cost: u32, ahead: Duration) -> bool {
+        let Some(interval) = Duration::from_secs(1).checked_div(per_second) else {
+            return false;
+        };
+        if self.due > now + ahead {
+            return false;
+        }
+        self.due = self.due.max(now) + interval * cost;
+        true
+    }
 }
 
 #[cfg(test)]
@@ -42,6 +57,28 @@ mod tests {
         assert_eq!(taken(&mut pace, Duration::from_secs(60), 200), 50);
         assert!(!Pace::default().take(Duration::from_secs(1), 0));
         assert!(Pace::default().take(Duration::ZERO, 1));
+    }
+
+    #[test]
+    fn what_matters_more_goes_first_and_the_rate_holds_for_both() {
+        let (mut pace, second) = (Pace::default(), Duration::from_secs(1));
+        let (mut samples, mut looks) = (0u32, 0u32);
+        for ms in 0..60_000u64 {
+            let now = Duration::from_millis(ms);
+            // Wanted all the time; a look, which costs two, every second.
+            samples += u32::from(pace.take_ahead(now, 5, 1, Duration::ZERO));
+            if ms % 1_000 == 0 {
+                looks += u32::from(pace.take_ahead(now, 5, 2, second));
+            }
+        }
+        assert_eq!(looks, 60);
+        assert!((170..=182).contains(&samples), "{samples}");
+        let mut slow = Pace::default();
+        assert!(
+            slow.take_ahead(second, 1, 2, second)
+                && !slow.take_ahead(Duration::from_millis(1_999), 1, 2, Duration::ZERO)
+        );
+        assert!(slow.take_ahead(second * 3, 1, 1, Duration::ZERO));
     }
 
     proptest! {

@@ -72,6 +72,7 @@ fn asked<'a>(method: &'a Method, path: &'a str) -> Asked<'a> {
         is_marked: false,
         is_upgrade: false,
         body_bytes: Some(0),
+        has_idempotency_key: false,
         key: b"user-1",
     }
 }
@@ -165,7 +166,7 @@ fn a_copy_is_marked_linked_and_unconditional() {
     }
     let own = "00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-01";
 
-    let copy = copy_headers(forwarded.clone(), HeaderValue::from_static(own));
+    let copy = copy_headers(forwarded.clone(), HeaderValue::from_static(own), Manner::Plain);
 
     let mut left: Vec<String> =
         copy.iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))).collect();
@@ -187,7 +188,7 @@ proptest! {
         let value = HeaderValue::from_str(&text).expect("printable");
         let mut forwarded = HeaderMap::new();
         forwarded.insert("traceparent", value.clone());
-        prop_assert_eq!(copy_headers(forwarded.clone(), HeaderValue::from_static("x")).contains_key(&LINKED_TRACE), trace_id(&value).is_some());
+        prop_assert_eq!(copy_headers(forwarded.clone(), HeaderValue::from_static("x"), Manner::Plain).contains_key(&LINKED_TRACE), trace_id(&value).is_some());
     }
 
     #[test]
@@ -199,4 +200,61 @@ proptest! {
         };
         prop_assert!(!is_in(a.min(b)) || is_in(a.max(b)));
     }
+}
+
+#[test]
+fn what_may_have_side_effects_goes_only_where_it_does_no_harm() {
+    let manner = |unsafe_requests: UnsafeShadow, upstream: bool, answered_by| {
+        let mut route = route(None);
+        let upstream = upstream.then(|| Arc::clone(&route.extracted));
+        route.shadow = Some(ShadowPolicy { unsafe_requests, upstream, ..ShadowPolicy::default() });
+        plan_shadow(&route, &Asked { answered_by, ..asked(&Method::PUT, "/carts/7/total") })
+            .map(|plan| (plan.manner, plan.target, plan.may_repeat))
+    };
+    let (legacy, extracted) = (Side::Legacy, Side::Extracted);
+    let read = || UnsafeShadow::VerifyRead("/carts/{json:/id}".parse().expect("a template"));
+    assert_eq!(manner(UnsafeShadow::Refuse, true, legacy), Err(Refusal::Unsafe));
+    assert_eq!(manner(UnsafeShadow::Sandbox, true, legacy), Ok((Manner::Sandbox, extracted, false)));
+    assert_eq!(manner(UnsafeShadow::DryRun, false, legacy), Ok((Manner::DryRun, extracted, false)));
+    // Legacy's store is never written twice, whatever is configured.
+    assert_eq!(manner(UnsafeShadow::Sandbox, true, extracted), Err(Refusal::Unsafe));
+    assert_eq!(manner(UnsafeShadow::DryRun, true, extracted), Err(Refusal::Unsafe));
+    // A sandbox that is nowhere is none.
+    assert_eq!(manner(UnsafeShadow::Sandbox, false, legacy), Err(Refusal::Unsafe));
+    assert_eq!(manner(read(), false, extracted), Ok((Manner::VerifyRead, legacy, false)));
+}
+
+#[test]
+fn a_post_that_reads_is_copied_and_is_no_write() {
+    let post = |path: &str, graphql| SafePost { path: path.into(), graphql };
+    let policy = ShadowPolicy {
+        safe_posts: vec![post("/search/**", false), post("/graphql", true)],
+        never: vec!["/search/audit".into()],
+        ..ShadowPolicy::default()
+    };
+    let route = route(Some(policy));
+    let manner = |method: &Method, path: &str| plan_shadow(&route, &asked(method, path)).map(|plan| plan.manner);
+    assert_eq!(manner(&Method::POST, "/search/carts"), Ok(Manner::Plain));
+    assert_eq!(manner(&Method::POST, "/graphql"), Ok(Manner::GraphqlQuery));
+    assert_eq!(manner(&Method::POST, "/search/audit"), Err(Refusal::Never));
+    assert_eq!(manner(&Method::POST, "/other"), Err(Refusal::Unsafe));
+    assert_eq!(manner(&Method::PUT, "/search/carts"), Err(Refusal::Unsafe));
+    assert!(!is_write(Some(&route), &Method::POST, "/search/carts") && !is_write(Some(&route), &Method::GET, "/x"));
+    assert!(is_write(Some(&route), &Method::PUT, "/search/carts") && is_write(None, &Method::POST, "/search/carts"));
+}
+
+#[test]
+fn a_request_whose_repetition_proves_nothing_is_copied_and_not_asked_again() {
+    let route = route(Some(ShadowPolicy::default()));
+    let get = asked(&Method::GET, "/");
+    assert!(plan_shadow(&route, &get).is_ok_and(|plan| plan.may_repeat));
+    assert!(plan_shadow(&route, &Asked { has_idempotency_key: true, ..get }).is_ok_and(|plan| !plan.may_repeat));
+}
+
+#[test]
+fn a_write_is_read_back_only_where_both_sides_must_know_of_it() {
+    let alike = |data: Data| [Side::Legacy, Side::Extracted].map(|side| data.is_read_back_alike(side));
+    assert_eq!(alike(Data::Legacy), [true, false]);
+    assert_eq!([alike(Data::Shared), alike(Data::Synced)], [[true, true]; 2]);
+    assert_eq!(alike(Data::Extracted), [false, false]);
 }

@@ -10,6 +10,7 @@ use crate::name::{JourneyName, RouteName};
 use crate::raw::{RawConfig, RawDefaults, RawRoute, Short, Spanned};
 use crate::route::{BreakerPolicy, Data, FallbackPolicy, LeasePolicy, Route};
 use crate::table::journeys;
+use crate::table::shadows;
 use crate::table::upstreams::Upstreams;
 use crate::table::{Journey, Revision, RoutingTable, Written, warnings};
 use crate::template::PathPattern;
@@ -56,6 +57,8 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
         // Without its service there will be no table, and the route can still be seen to tie.
         let Some(extracted) = extracted.or_else(|| stand_in.clone()) else { continue };
         let data = raw_route.data.unwrap_or_default();
+        let shadow =
+            shadows::shadow(raw_route, &raw.defaults, legacy.as_ref(), &extracted, &mut upstreams, &mut faults);
         routes.push(Arc::new(Route {
             name: name.value.clone(),
             owner: raw_route.owner.clone(),
@@ -81,10 +84,7 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
             },
             success: raw_route.success.clone(),
             max_body: raw_route.max_body.unwrap_or(BODY_BYTES),
-            shadow: raw_route.shadow.as_ref().and_then(|shadow| match shadow {
-                Short::Off => None,
-                Short::On(shadow) => Some(shadow.filled(raw.defaults.shadow.as_ref().map(|d| &d.value))),
-            }),
+            shadow,
             compare: raw_route.compare.as_ref().and_then(|compare| match &compare.value {
                 Short::Off => None,
                 Short::On(compare) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::fault::{Fault, Faults, Hints};
 use crate::limits::UPSTREAMS_MAX;
 use crate::name::{NAME_BYTES_MAX, UpstreamName};
-use crate::raw::{RawConfig, Spanned, Target, Unnamed};
+use crate::raw::{RawConfig, Short, Spanned, Target, Unnamed};
 use crate::route::{Endpoint, Upstream};
 use crate::tree::Span;
 
@@ -27,7 +27,13 @@ impl Upstreams {
             let upstream = entry.upstream.map(|upstream| Arc::new(upstream.named(name.value.clone())));
             named.insert(name.value, (name.span, upstream));
         }
-        let targets = raw.legacy.iter().chain(raw.routes.iter().filter_map(|route| route.extracted.as_ref()));
+        let shadows = raw.routes.iter().filter_map(|route| match route.shadow.as_ref()? {
+            Short::On(shadow) => shadow.upstream(),
+            Short::Off => None,
+        });
+        let shadows = shadows.chain(raw.defaults.shadow.iter().filter_map(|shadow| shadow.value.upstream()));
+        let extracted = raw.routes.iter().filter_map(|route| route.extracted.as_ref());
+        let targets = raw.legacy.iter().chain(extracted).chain(shadows);
         let urls: BTreeSet<Endpoint> = targets
             .filter_map(|target| match &target.value {
                 Target::Url(endpoint) => Some(endpoint.clone()),

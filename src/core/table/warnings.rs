@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::fault::{Fault, Faults};
 use crate::matching::Precedence;
 use crate::raw::{RawConfig, Short};
-use crate::route::{Conditions, HostPattern, Route, Upstream};
+use crate::route::{Conditions, HostPattern, Route, UnsafeShadow, Upstream};
+use crate::side::Side;
 use crate::table::build::Places;
 use crate::table::upstreams::Upstreams;
 use crate::template::{PathPattern, Segment};
@@ -38,6 +39,14 @@ pub(super) fn say(
             faults.push(
                 Fault::warning(span, format!("routes[{index}].compare"), message).with_help("write `shadow: true`"),
             );
+        }
+        let reads_back =
+            route.shadow.as_ref().is_some_and(|it| matches!(it.unsafe_requests, UnsafeShadow::VerifyRead(_)));
+        let may_be_alike = [Side::Legacy, Side::Extracted].into_iter().any(|side| route.data.is_read_back_alike(side));
+        if reads_back && !may_be_alike {
+            let message = "`verify_read` proves nothing here: legacy never sees what this route writes";
+            let help = "it needs `data: shared` or `data: synced`, or `data: legacy` while legacy answers";
+            faults.push(Fault::warning(place, format!("routes[{index}].shadow.unsafe"), message).with_help(help));
         }
         if route.extracted == *legacy {
             let message = "`extracted` is the monolith itself, so the weight changes nothing";

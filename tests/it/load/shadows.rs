@@ -63,7 +63,10 @@ async fn whatever_the_target_of_copies_does_users_notice_nothing() {
         }
     })
     .await;
+    // Each pair is looked at again, as far as that may be: a sample of legacy beside it, and both sides some seconds later.
+    let differing = Backend::answering(200, "something else").await;
     for (what, target) in [
+        ("whose answers differ", differing.url()),
         ("in a black hole", dark.url()),
         ("hanging", hanging.url()),
         ("resetting", resetting.url()),
@@ -93,7 +96,7 @@ async fn whatever_the_target_of_copies_does_users_notice_nothing() {
         }
         let grown = memory(faulty.pid(), "VmHWM").saturating_sub(before) as f64 / MIB;
         let mut outcomes = Vec::new();
-        for outcome in ["sent", "dropped", "timeout", "error"] {
+        for outcome in ["sent", "dropped", "timeout", "error", "breaker_open"] {
             outcomes.push((
                 outcome,
                 faulty.count(&format!("strangler_shadow_total{{outcome=\"{outcome}\",route=\"r\"}}")).await,

@@ -347,7 +347,7 @@ fn a_block_with_faults_is_refused_with_all_of_them() {
         (r#"{"rules":[{"path":"/a","ignore":true,"until":"tomorrow"}]}"#, "a day is written"),
         (r#"{"status_map":{"20":200}}"#, "no status from 100 to 599"),
         (r#"{"headers":{"volatile":"none"}}"#, "expected one of `default`"),
-        (r#"{"recheck":{}}"#, "not supported yet"),
+        (r#"{"during":["canary"]}"#, "not supported yet"),
     ] {
         let said = loaded(with).expect_err(with);
         assert!(said.contains(expect), "{with}: {said}");

@@ -8,9 +8,19 @@ pub(in crate::raw) static COMPARE: Block = Block {
     about: "How the two answers are compared. An empty map compares everything, strictly.",
     keys: &[
         Key::fixed_list("during", &["shadow", "canary"], "In which stages."),
-        Key::not_yet("a_a", "Legacy asked twice, to learn its noise."),
-        Key::not_yet("settle", "Silence after a write by the same caller."),
-        Key::not_yet("recheck", "Both sides asked again after a mismatch."),
+        Key::optional(
+            "a_a",
+            Shape::Block(&A_A),
+            "",
+            "Legacy asked twice, to learn how it differs from itself. Never of what must not be repeated.",
+        ),
+        Key::optional(
+            "settle",
+            Shape::Duration,
+            "3s",
+            "After a write, the same caller's answers are not compared for so long: copies of data lag behind. `0s`: they are.",
+        ),
+        Key::optional("recheck", Shape::Block(&RECHECK), "", "Both sides asked again when answers differ."),
         Key::optional(
             "status",
             Shape::OneOf(&["exact", "class"]),
@@ -33,7 +43,58 @@ pub(in crate::raw) static COMPARE: Block = Block {
             "What is forgiven, in order; the first rule whose path matches decides.",
         ),
         Key::optional("keep", Shape::Block(&COMPARE_KEEP), "", "What is stored of a pair that differed."),
-        Key::not_yet("verdict", "When evidence suffices."),
+        Key::optional("verdict", Shape::Block(&VERDICT), "", "When evidence suffices."),
+    ],
+};
+
+pub(in crate::raw) static A_A: Block = Block {
+    name: "a_a",
+    about: "Legacy asked twice, to learn how it differs from itself.",
+    keys: &[
+        Key::optional(
+            "mode",
+            Shape::OneOf(&["on_mismatch", "never"]),
+            "on_mismatch",
+            "`on_mismatch`: when answers differ, and for the sample. `never`: neither.",
+        ),
+        Key::optional(
+            "sample",
+            Shape::Any(&[Shape::OneOf(&["auto"]), Shape::Weight]),
+            "auto",
+            "Requests for which legacy is asked twice whatever the answers are. `auto`: as many as `max_rps` lets through until every field has a verdict, then `1%`.",
+        ),
+        Key::optional(
+            "max_rps",
+            Shape::Count(1, 10_000),
+            "5",
+            "Further requests to legacy a second, for samples and second looks together; what is beyond is left out and counted.",
+        ),
+        Key::fixed("order", &["random"], &[], "Which of legacy and extracted is asked first is drawn each time."),
+    ],
+};
+
+pub(in crate::raw) static RECHECK: Block = Block {
+    name: "recheck",
+    about: "Both sides asked again when answers differ: what is equal then was late, and not wrong.",
+    keys: &[
+        Key::optional("times", Shape::Count(0, 5), "1", "How often."),
+        Key::optional("delay", Shape::Duration, "2s", "How long each waits; at most 60s."),
+    ],
+};
+
+pub(in crate::raw) static VERDICT: Block = Block {
+    name: "verdict",
+    about: "When evidence suffices.",
+    keys: &[
+        Key::optional("min_pairs", COUNT, "200", "With fewer requests asked of legacy twice nothing is said."),
+        Key::optional("alpha", Shape::Text, "0.01", "Chance of a false alarm of one field, however long it runs."),
+        Key::optional(
+            "min_effect",
+            Shape::Text,
+            "0.001",
+            "Smallest rise of the rate of differences that is worth an alarm.",
+        ),
+        Key::optional("fdr", Shape::Text, "0.05", "Part of false alarms among those of an endpoint."),
     ],
 };
 

@@ -307,14 +307,80 @@ pub(in crate::raw) static SHADOW: Block = Block {
             "[]",
             "Paths never copied although their method is safe: `*` is one segment, `**` the rest.",
         ),
-        Key::fixed(
+        Key::optional(
             "unsafe",
-            &["refuse"],
-            &["sandbox", "dry_run", "verify_read"],
-            "Requests with side effects are not copied.",
+            Shape::Any(&[Shape::OneOf(&["refuse", "sandbox", "dry_run"]), Shape::Block(&UNSAFE)]),
+            "refuse",
+            "Requests with side effects. `refuse`: not copied. `sandbox`: those that legacy answers are copied to `upstream`, which has a store of \
+             its own. `dry_run`: those are copied to extracted with `strangler-dry-run: 1`, which it must honour. None is ever copied to legacy.",
         ),
-        Key::not_yet("breaker", "Stops copies while the shadow fails."),
-        Key::not_yet("safe_posts", "POST requests that read and may be copied."),
-        Key::not_yet("upstream", "Another target than the route's other side."),
+        Key::optional(
+            "breaker",
+            Shape::Any(&[Shape::OneOf(&["never"]), Shape::Block(&SHADOW_BREAKER)]),
+            "on",
+            "Stops copies to a side while they fail. `never`: they go on.",
+        ),
+        Key::optional(
+            "safe_posts",
+            Shape::List(&Shape::Block(&SAFE_POST)),
+            "[]",
+            "POST requests that only read, and are copied as GET is.",
+        ),
+        Key::optional(
+            "upstream",
+            TARGET,
+            "",
+            "Where copies of what legacy answers go instead of to extracted: a URL, or an upstream's name.",
+        ),
     ],
+};
+
+pub(in crate::raw) static SHADOW_BREAKER: Block = Block {
+    name: "shadow breaker",
+    about: "When copies to a side stop for a while.",
+    keys: &[
+        Key::optional(
+            "error_ratio",
+            Shape::Weight,
+            "50%",
+            "It opens when this part of a window's copies failed: 5xx, no answer, none in time.",
+        ),
+        Key::optional("min_requests", COUNT, "20", "Fewer copies in a window prove nothing."),
+        Key::optional("window", Shape::Duration, "30s", "How far back is looked; at least 1s."),
+        Key::optional("open_for", Shape::Duration, "5s", "How long it stays open before one copy tries."),
+    ],
+};
+
+pub(in crate::raw) static SAFE_POST: Block = Block {
+    name: "safe post",
+    about: "POST requests that only read.",
+    keys: &[
+        Key::required("path", Shape::Pointer, "As in `never`: `*` is one segment, `**` the rest."),
+        Key::optional(
+            "graphql",
+            Shape::OneOf(&["query"]),
+            "",
+            "`query`: only bodies that hold GraphQL queries, and neither a mutation nor a subscription.",
+        ),
+    ],
+};
+
+pub(in crate::raw) static UNSAFE: Block = Block {
+    name: "unsafe",
+    about: "Requests with side effects.",
+    keys: &[Key::required(
+        "verify_read",
+        Shape::Block(&VERIFY_READ),
+        "They are not copied; after one, what it wrote is read from both sides, and compared.",
+    )],
+};
+
+pub(in crate::raw) static VERIFY_READ: Block = Block {
+    name: "verify read",
+    about: "What is read after a write.",
+    keys: &[Key::required(
+        "get",
+        Shape::Text,
+        "A path with places for what the write's JSON answer says, as in `/orders/{json:/order_no}`. Asked of both sides as it is, `compare.settle` after the write.",
+    )],
 };
