@@ -19,9 +19,13 @@ pids=
 # Whatever happens, nothing is left running.
 trap 'for pid in $pids; do kill "$pid" 2>/dev/null || true; done; rm -rf "$work"' EXIT INT TERM
 
+# The same path each time: what was built for it is still good the next time.
+raw=$(mkdir -p "$target/pgo/raw" && cd "$target/pgo/raw" && pwd)
+rm -f "$raw"/*.profraw
+
 say "building what is measured (1 of 2)"
 cargo build --release --locked -p strangler-bench --target-dir "$target"
-RUSTFLAGS="-Cprofile-generate=$work/raw" cargo build --release --locked -p strangler --target-dir "$target/pgo"
+RUSTFLAGS="-Cprofile-generate=$raw" cargo build --release --locked -p strangler --target-dir "$target/pgo"
 
 # The backend ends with its standard input.
 mkfifo "$work/open"
@@ -64,7 +68,7 @@ load --seconds 1 --path /big
 # A profile is written when the process ends well.
 kill -TERM "$proxy"
 wait "$proxy" || true
-"$profdata" merge -o "$work/merged.profdata" "$work/raw"
+"$profdata" merge -o "$work/merged.profdata" "$raw"
 
 say "building with what was learned (2 of 2)"
 RUSTFLAGS="-Cprofile-use=$work/merged.profdata" cargo build --release --locked -p strangler --target-dir "$target/pgo"
