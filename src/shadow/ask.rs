@@ -154,7 +154,7 @@ pub(super) fn kept_bytes(headers: &HeaderMap, body: &Bytes) -> u64 {
 async fn read(exchange: Exchange, bounds: Bounds, held: &mut Held) -> Result<Answer, Failure> {
     let Exchange { response, mut lease } = exchange;
     let (parts, mut body) = response.into_parts();
-    let mut pieces: Vec<Bytes> = Vec::new();
+    let mut kept_body = Gathered::default();
     let mut trailers = None;
     let (mut kept, mut seen) = (0u64, 0u64);
     let mut is_full = false;
@@ -173,7 +173,7 @@ async fn read(exchange: Exchange, bounds: Bounds, held: &mut Held) -> Result<Ans
         is_full |= piece.len() < data.len() || !held.grow(piece.len() as u64);
         if !is_full {
             kept += piece.len() as u64;
-            pieces.push(piece);
+            kept_body.add(piece);
         }
         if seen > bounds.read_bytes || (is_full && bounds.kept_bytes > 0) {
             break true;
@@ -187,22 +187,34 @@ async fn read(exchange: Exchange, bounds: Bounds, held: &mut Held) -> Result<Ans
         status: parts.status,
         headers: parts.headers,
         trailers,
-        body: joined(pieces, kept),
+        body: kept_body.into_bytes(),
         body_bytes: if is_cut { length.unwrap_or(seen) } else { seen },
         is_truncated: is_cut || is_full,
     })
 }
 
-fn joined(pieces: Vec<Bytes>, bytes: u64) -> Bytes {
-    match <[Bytes; 1]>::try_from(pieces) {
-        Ok([one]) => one,
-        Err(pieces) => {
-            let mut all = BytesMut::with_capacity(usize::try_from(bytes).unwrap_or_default());
-            for piece in &pieces {
-                all.extend_from_slice(piece);
-            }
-            all.freeze()
+/// A body as it comes. One piece is kept as it is; of several, each would hold the whole buffer that it was read into, however small it
+/// is, so they are copied together.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Gathered {
+    fn add(&mut self, piece: Bytes) {
+        if self.first.is_empty() && self.all.is_empty() {
+            self.first = piece;
+            return;
         }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&piece);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
     }
 }
 
