@@ -475,6 +475,7 @@ fn pair(mut job: Job, answered_by: Side, user: &[u8], copied: &[u8]) -> Work {
     job.answered_by = answered_by;
     Work::Pair(Box::new(Pair {
         policy: job.route.compare.clone().unwrap(),
+        request_headers: HeaderMap::new(),
         job,
         trace_id: None,
         user: seen(JSON, user),
