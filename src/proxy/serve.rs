@@ -95,8 +95,9 @@ pub(crate) async fn respond(
     let runtime = decided.route.as_ref().and_then(|_| published.attached.routes.get(decided.index));
     let runtime = Arc::clone(runtime.unwrap_or(&published.attached.fall_through));
     drop(published);
+    let trusted = &proxy.settings.server.trusted_proxies;
     if let Some(limiter) = &runtime.limiter
-        && let Err(wait) = limiter.take(&facts_of(&parts, &admitted), peer.ip)
+        && let Err(wait) = limiter.take(&facts_of(&parts, &admitted), peer.client(&parts.headers, trusted))
     {
         let response = limiter.refused(wait);
         return limited(finish, &peer, &parts, runtime, decided.decision, response);
@@ -119,6 +120,7 @@ pub(crate) async fn respond(
     drop(admitted);
     let tunnel =
         wanted.and_then(|wanted| Asked::of(&mut parts, &wanted, decided.route.as_deref(), !body.is_end_stream()));
+    let client = finish.is_logged().then(|| peer.client_text(&parts.headers, trusted));
     let prepared = match headers::prepare_request(&mut parts.headers, &peer, &authority) {
         Ok(prepared) => prepared,
         Err(refusal) => return refuse(finish, &peer, &parts, refusal),
@@ -132,12 +134,12 @@ pub(crate) async fn respond(
     if let Some(left) = forwards_left {
         parts.headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
     }
-    if finish.is_logged() {
+    if let Some(client) = client {
         finish.log(Logged {
             method: parts.method.clone(),
             host,
             path: target.path().to_owned(),
-            client: prepared.client.clone(),
+            client,
             trace: prepared.traceparent.clone(),
             upstream: None,
         });
@@ -230,7 +232,7 @@ fn log_own(mut finish: Finish, peer: &Peer, parts: &Parts) -> Finish {
             method: parts.method.clone(),
             host: host.chars().take(LOGGED_CHARS_MAX).collect(),
             path: path.chars().take(LOGGED_CHARS_MAX).collect(),
-            client: peer.text.clone(),
+            client: peer.client_text(&parts.headers, finish.trusted_proxies()),
             trace: HeaderValue::from_static(""),
             upstream: None,
         });
