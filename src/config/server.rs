@@ -6,6 +6,7 @@ use strangler_core::fault::Fault;
 use strangler_core::raw::server as raw;
 use strangler_core::server::ListenerConfig;
 use strangler_core::server::asked::Asked;
+use strangler_core::tree::{Kind, Span};
 
 use crate::config::yaml;
 
@@ -16,20 +17,26 @@ pub struct LoadedServer {
     pub asked: Option<Asked>,
     /// Everything found, in the order of the file.
     pub faults: Vec<Fault>,
+    /// Where the TLS of each listener stands, or a listener without.
+    pub listeners: Vec<Span>,
 }
 
 /// Reads a text that stands at `path`: what it names is relative to it.
 pub fn load(text: &[u8], path: &Path) -> LoadedServer {
     if says_nothing(text) {
-        return LoadedServer { asked: Some(Asked::default()), faults: Vec::new() };
+        return LoadedServer { asked: Some(Asked::default()), faults: Vec::new(), listeners: Vec::new() };
     }
     let (root, faults) = yaml::read(text);
     let Some(root) = root else {
-        return LoadedServer { asked: None, faults };
+        return LoadedServer { asked: None, faults, listeners: Vec::new() };
     };
     let (asked, faults) = raw::read(&root, faults);
     let base = path.parent().unwrap_or(Path::new(""));
-    LoadedServer { asked: asked.map(|asked| asked.relative_to(base)), faults }
+    let listeners = match root.child("listeners").map(|node| &node.kind) {
+        Some(Kind::Seq(items)) => items.iter().map(|item| item.child("tls").unwrap_or(item).span).collect(),
+        _ => Vec::new(),
+    };
+    LoadedServer { asked: asked.map(|asked| asked.relative_to(base)), faults, listeners }
 }
 
 /// Reads one listener as a flag gives it: `{address: …, tls: …}`. Paths stay relative to where the process runs.

@@ -105,7 +105,8 @@ impl CookieRewrite {
         }
         if name.eq_ignore_ascii_case("domain") {
             let mapping = self.domain.as_ref()?;
-            let is_it = value.trim_start_matches('.').eq_ignore_ascii_case(&mapping.from);
+            // Some write quotes around it, or the root's dot behind it.
+            let is_it = value.trim_matches(['.', '"']).eq_ignore_ascii_case(&mapping.from);
             let changed = if mapping.to.is_empty() { String::new() } else { format!("Domain={}", mapping.to) };
             return is_it.then_some(changed);
         }
@@ -145,18 +146,24 @@ pub fn public_location(
     is_own: impl Fn(&str, u16) -> bool,
     map_path: impl Fn(&str) -> Option<String>,
 ) -> Option<String> {
+    // Browsers take tabs out before they read a reference.
+    let location =
+        &*if location.contains('\t') { Cow::Owned(location.replace('\t', "")) } else { Cow::Borrowed(location) };
     let (authority, default_port) = if let Some(rest) = strip_scheme(location, "http:") {
-        (Some(rest), 80)
+        (strip_slashes(rest, 1), 80)
     } else if let Some(rest) = strip_scheme(location, "https:") {
-        (Some(rest), 443)
+        (strip_slashes(rest, 1), 443)
     } else {
-        (location.strip_prefix("//"), 80)
+        (strip_slashes(location, 2), 80)
     };
     let (reference, was_absolute) = match authority {
         Some(rest) => {
             let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-            let (host, port) = split_port(rest.get(..end)?, default_port)?;
-            if !is_own(host, port) {
+            let authority = rest.get(..end)?;
+            // A user in front of a host of ours is nothing that a browser need know.
+            let authority = authority.rsplit_once('@').map_or(authority, |(_, after)| after);
+            let (host, port) = split_port(authority, default_port)?;
+            if !is_own(host.strip_suffix('.').unwrap_or(host), port) {
                 return None;
             }
             (rest.get(end..)?, true)
@@ -176,7 +183,14 @@ pub fn public_location(
 
 fn strip_scheme<'a>(location: &'a str, scheme: &str) -> Option<&'a str> {
     let (found, rest) = location.split_at_checked(scheme.len())?;
-    found.eq_ignore_ascii_case(scheme).then(|| rest.strip_prefix("//")).flatten()
+    found.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// What follows the slashes in front of a host, of which there are at least so many. Browsers take any number of them, and
+/// backslashes, too.
+fn strip_slashes(text: &str, at_least: usize) -> Option<&str> {
+    let rest = text.trim_start_matches(['/', '\\']);
+    (text.len() - rest.len() >= at_least).then_some(rest)
 }
 
 /// A path that begins with two slashes would name a host once scheme and host are gone.
@@ -195,7 +209,10 @@ pub fn split_port(authority: &str, default: u16) -> Option<(&str, u16)> {
     match authority.get(after_address..)?.rfind(':') {
         Some(at) => {
             let (host, port) = authority.split_at_checked(after_address + at)?;
-            Some((host, port.get(1..)?.parse().ok()?))
+            let port = port.get(1..)?;
+            // An empty port is the scheme's own (RFC 3986 §3.2.3).
+            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+            Some((host, if port.is_empty() { default } else { is_number.then(|| port.parse().ok()).flatten()? }))
         }
         None => Some((authority, default)),
     }
@@ -210,10 +227,36 @@ pub fn is_named(written: &str, host: &str, port: u16) -> bool {
     }
 }
 
-/// The URL of a `Refresh: 5; url=…`, and what stands before it.
-pub fn refresh_url(value: &str) -> Option<(&str, &str)> {
-    let at = value.to_ascii_lowercase().find("url=")? + 4;
-    value.split_at_checked(at)
+/// The URL of a `Refresh: 5; url=…`, what stands before it, and what behind. As in HTML, `url=` and quotes may be left out.
+pub fn refresh_url(value: &str) -> Option<(&str, &str, &str)> {
+    let after_time = value.trim_start().trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let rest = after_time.trim_start().trim_start_matches([';', ',']).trim_start();
+    let has_name = rest.get(..3).is_some_and(|name| name.eq_ignore_ascii_case("url"));
+    let named = rest.get(3..).filter(|_| has_name).and_then(|rest| rest.trim_start().strip_prefix('='));
+    let rest = named.map_or(rest, str::trim_start);
+    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''));
+    let from = value.len() - rest.len() + quote.map_or(0, char::len_utf8);
+    let (before, rest) = value.split_at_checked(from)?;
+    let end = quote.and_then(|quote| rest.find(quote)).unwrap_or(rest.trim_end().len());
+    let (url, after) = rest.split_at_checked(end)?;
+    (!url.is_empty()).then_some((before, url, after))
+}
+
+/// A `Link` with each of its targets as `public` has it; `None`: it stays as it is.
+pub fn public_links(value: &str, public: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let (mut out, mut rest, mut is_changed) = (String::new(), value, false);
+    while let Some((before, after)) = rest.split_once('<') {
+        let Some((target, after)) = after.split_once('>') else { break };
+        let mapped = public(target.trim());
+        is_changed |= mapped.is_some();
+        out.push_str(before);
+        out.push('<');
+        out.push_str(mapped.as_deref().unwrap_or(target));
+        out.push('>');
+        rest = after;
+    }
+    out.push_str(rest);
+    is_changed.then_some(out)
 }
 
 #[cfg(test)]
@@ -270,7 +313,18 @@ mod tests {
             ("http://legacy.internal:8000\\evil.example", Some("/.\\evil.example")),
             ("http://legacy.internal/account", None),
             ("http://legacy.internal:8000.evil.example/", None),
-            ("http://user@legacy.internal:8000/", None),
+            ("http://user:word@legacy.internal:8000/a", Some("/a")),
+            ("http://legacy.internal:8000@evil.example/", None),
+            ("http://legacy.internal.:8000/a", Some("/a")),
+            ("http:/legacy.internal:8000/a", Some("/a")),
+            ("http:\\\\legacy.internal:8000\\a", Some("/.\\a")),
+            ("/\\legacy.internal:8000/a", Some("/a")),
+            ("///legacy.internal:8000/a", Some("/a")),
+            ("http://legacy.internal:8000/\t/evil.example/x", Some("/.//evil.example/x")),
+            ("http://[::1]:/a", Some("/a")),
+            ("http://legacy.internal:+8000/", None),
+            ("//evil.example/", None),
+            ("/\t/evil.example/", None),
             ("http://shop.example.com/account", None),
             ("/account", None),
             ("account", None),
@@ -281,12 +335,47 @@ mod tests {
     }
 
     #[test]
+    fn a_refresh_is_read_as_browsers_read_it() {
+        for (value, expect) in [
+            ("5; url=http://in/a", Some(("5; url=", "http://in/a", ""))),
+            ("0;URL='http://in/a'", Some(("0;URL='", "http://in/a", "'"))),
+            ("0;url=\"http://in/a\"; x", Some(("0;url=\"", "http://in/a", "\"; x"))),
+            ("0, url = http://in/a ", Some(("0, url = ", "http://in/a", " "))),
+            ("0;http://in/a", Some(("0;", "http://in/a", ""))),
+            ("0; urls", Some(("0; ", "urls", ""))),
+            ("5", None),
+            ("5; url=", None),
+        ] {
+            assert_eq!(refresh_url(value), expect, "{value}");
+        }
+    }
+
+    #[test]
+    fn each_target_of_a_link_is_mapped_and_nothing_else_of_it() {
+        let public = |target: &str| target.strip_prefix("http://in").map(str::to_owned);
+        for (value, expect) in [
+            ("<http://in/a>; rel=next", Some("</a>; rel=next")),
+            (
+                "<http://in/a>; rel=next, <http://out/b>;rel=\"x\", <http://in/c>",
+                Some("</a>; rel=next, <http://out/b>;rel=\"x\", </c>"),
+            ),
+            ("<http://out/a>; rel=next", None),
+            ("<http://in/a", None),
+            ("", None),
+        ] {
+            assert_eq!(public_links(value, public).as_deref(), expect, "{value}");
+        }
+    }
+
+    #[test]
     fn a_cookie_is_moved_to_where_the_browser_is() {
         let map = |from: &str, to: &str| Some(Mapping { from: from.into(), to: to.into() });
         let cookies = CookieRewrite { path: map("/shop", "/"), domain: map("legacy.internal", "") };
         for (cookie, expect) in [
             ("S=1; Path=/shop; Domain=legacy.internal; HttpOnly", "S=1; Path=/; HttpOnly"),
             ("S=1; path=/shop/x;domain=.Legacy.Internal", "S=1; Path=/x"),
+            ("S=1; Domain=\"legacy.internal\"", "S=1"),
+            ("S=1; Domain=legacy.internal.", "S=1"),
             ("S=path=/shop; Path=/shopping", "S=path=/shop; Path=/shopping"),
             ("S=1", "S=1"),
         ] {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use strangler_core::cidr::Cidr;
 use strangler_core::decide::{Decision, Reason};
 use strangler_core::observation::Failure;
 use strangler_core::side::Side;
@@ -68,6 +69,11 @@ impl Finish {
 
     pub(crate) fn is_logged(&self) -> bool {
         self.worker.proxy.settings.access_log
+    }
+
+    /// Whose word on the client is taken.
+    pub(crate) fn trusted_proxies(&self) -> &[Cidr] {
+        &self.worker.proxy.settings.server.trusted_proxies
     }
 
     pub(crate) fn log(&mut self, logged: Logged) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
-use strangler_core::cidr::Cidr;
+use strangler_core::cidr::{Cidr, client_behind};
 use strangler_core::decide::{FreshId, STICKY_COOKIE};
 use strangler_core::door::{HOP_BY_HOP, Refusal, may_trail, nominated};
 use strangler_core::route::HeaderEdits;
@@ -64,6 +64,23 @@ impl Peer {
         }
     }
 
+    /// The client that this request is from: the peer itself, or whom those we trust name.
+    pub(crate) fn client(&self, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
+        if !self.is_trusted {
+            return self.ip;
+        }
+        // Of several fields with this name the order is kept.
+        let fields: Vec<&[u8]> = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+        client_behind(self.ip, fields.into_iter(), trusted)
+    }
+
+    /// The same, as it is logged.
+    pub(crate) fn client_text(&self, headers: &HeaderMap, trusted: &[Cidr]) -> HeaderValue {
+        let client = self.client(headers, trusted);
+        let text = (client != self.ip).then(|| HeaderValue::from_str(&client.to_string()).ok()).flatten();
+        text.unwrap_or_else(|| self.text.clone())
+    }
+
     /// What `X-Forwarded-Proto` says of it.
     fn scheme(&self) -> HeaderValue {
         HeaderValue::from_static(if self.is_tls { "https" } else { "http" })
@@ -75,8 +92,6 @@ impl Peer {
 pub(crate) struct Prepared {
     /// The trace, as sent on.
     pub(crate) traceparent: HeaderValue,
-    /// The client, for the log.
-    pub(crate) client: HeaderValue,
 }
 
 /// Makes a request's fields ready for an upstream.
@@ -110,7 +125,7 @@ pub(crate) fn prepare_request(
     // What is added below and to a copy, so that the map grows once; the connection keeps it for its next request.
     headers.reserve(6);
 
-    let client = set_forwarded(headers, peer, authority);
+    set_forwarded(headers, peer, authority);
     headers.append(header::VIA, if peer.is_h2 { VIA_US_H2 } else { VIA_US });
     if let Some(subject) = &peer.subject {
         headers.insert(CLIENT_SUBJECT, (**subject).clone());
@@ -119,7 +134,7 @@ pub(crate) fn prepare_request(
     if is_copy {
         headers.insert(MARK, HeaderValue::from_static("1"));
     }
-    Ok(Prepared { traceparent, client })
+    Ok(Prepared { traceparent })
 }
 
 /// Fields that only we may set, those in which a stranger would say who it is, and names that a server may read as another one (`X_Forwarded_For`).
@@ -156,20 +171,16 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) -> HeaderValue {
+fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) {
     if !peer.is_trusted {
         // A stranger's own have been taken out: there is nothing to replace.
         headers.append(X_FORWARDED_FOR, peer.text.clone());
         headers.append(X_FORWARDED_HOST, authority.clone());
         headers.append(X_FORWARDED_PROTO, peer.scheme());
-        return peer.text.clone();
+        return;
     }
     let before =
         headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
-    // The first one named is the client, as those we trust say.
-    let first = before.split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
-    let client =
-        HeaderValue::from_bytes(first).ok().filter(|first| !first.is_empty()).unwrap_or_else(|| peer.text.clone());
     let all = if before.is_empty() {
         peer.text.as_bytes().to_vec()
     } else {
@@ -180,14 +191,14 @@ fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, authority: &HeaderValue) 
     }
     headers.entry(X_FORWARDED_HOST).or_insert_with(|| authority.clone());
     headers.entry(X_FORWARDED_PROTO).or_insert_with(|| peer.scheme());
-    if let Some(before) = headers.get(header::FORWARDED) {
-        let node = if peer.ip.is_ipv6() { format!("\"[{}]\"", peer.ip) } else { peer.ip.to_string() };
-        let all = [before.as_bytes(), format!(", for={node}").as_bytes()].concat();
+    if headers.contains_key(header::FORWARDED) {
+        let node = if peer.ip.is_ipv6() { format!("for=\"[{}]\"", peer.ip) } else { format!("for={}", peer.ip) };
+        let before = headers.get_all(header::FORWARDED).iter().map(HeaderValue::as_bytes);
+        let all = before.chain([node.as_bytes()]).collect::<Vec<_>>().join(&b", "[..]);
         if let Ok(all) = HeaderValue::from_bytes(&all) {
             headers.insert(header::FORWARDED, all);
         }
     }
-    client
 }
 
 /// W3C Trace Context: a trusted peer's trace goes on under a span of ours, any other begins here.

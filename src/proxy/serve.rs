@@ -102,8 +102,9 @@ pub(crate) async fn respond(
         Write::begin(&published.attached.principals, &settings.writes, route, &facts, settings.caller_seed, now)
     };
     drop(published);
+    let trusted = &proxy.settings.server.trusted_proxies;
     if let Some(limiter) = &runtime.limiter
-        && let Err(wait) = limiter.take(&facts_of(&parts, &admitted), peer.ip)
+        && let Err(wait) = limiter.take(&facts_of(&parts, &admitted), peer.client(&parts.headers, trusted))
     {
         let response = limiter.refused(wait);
         return limited(finish, &peer, &parts, runtime, decided.decision, response);
@@ -126,6 +127,7 @@ pub(crate) async fn respond(
     drop(admitted);
     let tunnel =
         wanted.and_then(|wanted| Asked::of(&mut parts, &wanted, decided.route.as_deref(), !body.is_end_stream()));
+    let client = finish.is_logged().then(|| peer.client_text(&parts.headers, trusted));
     let prepared = match headers::prepare_request(&mut parts.headers, &peer, &authority) {
         Ok(prepared) => prepared,
         Err(refusal) => return refuse(finish, &peer, &parts, refusal),
@@ -139,12 +141,12 @@ pub(crate) async fn respond(
     if let Some(left) = forwards_left {
         parts.headers.insert(header::MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
     }
-    if finish.is_logged() {
+    if let Some(client) = client {
         finish.log(Logged {
             method: parts.method.clone(),
             host,
             path: target.path().to_owned(),
-            client: prepared.client.clone(),
+            client,
             trace: prepared.traceparent.clone(),
             upstream: None,
         });
@@ -241,7 +243,7 @@ fn log_own(mut finish: Finish, peer: &Peer, parts: &Parts) -> Finish {
             method: parts.method.clone(),
             host: host.chars().take(LOGGED_CHARS_MAX).collect(),
             path: path.chars().take(LOGGED_CHARS_MAX).collect(),
-            client: peer.text.clone(),
+            client: peer.client_text(&parts.headers, finish.trusted_proxies()),
             trace: HeaderValue::from_static(""),
             upstream: None,
         });

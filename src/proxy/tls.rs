@@ -8,6 +8,7 @@ mod certificate;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use sha2::{Digest as _, Sha256};
@@ -74,6 +75,12 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
+    /// It has run out, or has not begun, and the one in force is good.
+    #[error("the certificate {} is of another time than now, and the one in force is not", path.display())]
+    Untimely {
+        /// Which.
+        path: PathBuf,
+    },
     /// No authority for clients.
     #[error("clients' certificates cannot be checked")]
     Verifier(#[source] VerifierBuilderError),
@@ -118,7 +125,12 @@ struct Seen {
     /// Of the authorities in force: a ticket given out under others must not outlive them.
     authorities: [u8; 32],
     tickets: Arc<dyn ProducesTickets>,
+    /// Of each certificate in force.
+    lives: Vec<Life>,
 }
+
+/// From when until when each certificate is good, in the order of the configuration.
+type Life = std::ops::RangeInclusive<i64>;
 
 /// Hash of what was read; `None`: not all of it could be.
 type Content = Option<[u8; 32]>;
@@ -140,8 +152,13 @@ impl TlsSet {
     ) -> Result<TlsSet, TlsError> {
         let bytes = Bytes::read(&files)?;
         let tickets = ring::Ticketer::new().map_err(TlsError::Setup)?;
-        let config = build(&files, protocol, &bytes, &tickets, metrics)?;
-        let seen = Seen { content: Some(bytes.content()), authorities: bytes.authorities(), tickets };
+        let (config, lives) = build(&files, protocol, &bytes, &tickets)?;
+        show_ends(&files, &lives, metrics);
+        let now_s = now_s();
+        for (pair, _) in files.certificates.iter().zip(&lives).filter(|(_, life)| !life.contains(&now_s)) {
+            tracing::warn!(certificate = %pair.cert.display(), "this certificate has run out, or has not begun");
+        }
+        let seen = Seen { content: Some(bytes.content()), authorities: bytes.authorities(), tickets, lives };
         metrics.show_certificates_stale(label, false);
         Ok(TlsSet {
             files,
@@ -151,6 +168,15 @@ impl TlsSet {
             config: ArcSwap::from_pointee(config),
             seen: Mutex::new(seen),
         })
+    }
+
+    /// Whether a listener could begin with these files.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with them.
+    pub(crate) fn check(files: &ListenerTls, protocol: ListenerProtocol) -> Result<(), TlsError> {
+        let tickets = ring::Ticketer::new().map_err(TlsError::Setup)?;
+        build(files, protocol, &Bytes::read(files)?, &tickets).map(|_| ())
     }
 
     /// For the next handshake.
@@ -194,8 +220,14 @@ impl TlsSet {
         } else {
             ring::Ticketer::new().map_err(TlsError::Setup)?
         };
-        let config = build(&self.files, self.protocol, bytes, &tickets, &self.metrics)?;
-        (seen.authorities, seen.tickets) = (authorities, tickets);
+        let (config, lives) = build(&self.files, self.protocol, bytes, &tickets)?;
+        let now_s = now_s();
+        let mut pairs = self.files.certificates.iter().zip(lives.iter().zip(&seen.lives));
+        if let Some((pair, _)) = pairs.find(|(_, (new, old))| old.contains(&now_s) && !new.contains(&now_s)) {
+            return Err(TlsError::Untimely { path: pair.cert.clone() });
+        }
+        show_ends(&self.files, &lives, &self.metrics);
+        (seen.authorities, seen.tickets, seen.lives) = (authorities, tickets, lives);
         self.config.store(Arc::new(config));
         Ok(())
     }
@@ -242,10 +274,9 @@ fn build(
     protocol: ListenerProtocol,
     bytes: &Bytes,
     tickets: &Arc<dyn ProducesTickets>,
-    metrics: &Metrics,
-) -> Result<ServerConfig, TlsError> {
+) -> Result<(ServerConfig, Vec<Life>), TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let resolver = resolver(files, bytes, &provider, metrics)?;
+    let (resolver, lives) = resolver(files, bytes, &provider)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(TlsError::Setup)?;
@@ -268,7 +299,19 @@ fn build(
         ListenerProtocol::H2c => &[b"h2"],
     };
     config.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
-    Ok(config)
+    Ok((config, lives))
+}
+
+/// Shown once all of them are right: a set that is refused must not change what is told of the one in force.
+fn show_ends(files: &ListenerTls, lives: &[Life], metrics: &Metrics) {
+    for (pair, life) in files.certificates.iter().zip(lives) {
+        metrics.show_certificate_expiry(&pair.cert.display().to_string(), *life.end());
+    }
+}
+
+fn now_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn authorities(files: &ListenerTls, bytes: &Bytes) -> Result<RootCertStore, TlsError> {
@@ -290,10 +333,9 @@ fn resolver(
     files: &ListenerTls,
     bytes: &Bytes,
     provider: &CryptoProvider,
-    metrics: &Metrics,
-) -> Result<Arc<Certificates>, TlsError> {
+) -> Result<(Arc<Certificates>, Vec<Life>), TlsError> {
     let mut by_name: Option<ByName<Arc<CertifiedKey>>> = None;
-    let mut ends = Vec::new();
+    let mut lives = Vec::new();
     for (pair, (cert, key)) in files.certificates.iter().zip(&bytes.pairs) {
         let chain = certificates(cert, &pair.cert)?;
         let known = chain.first().and_then(certificate::known_of);
@@ -313,13 +355,9 @@ fn resolver(
         for name in &known.names {
             names.add(name, &certified);
         }
-        ends.push((pair.cert.display().to_string(), known.expires_s));
+        lives.push(known.life);
     }
-    // Shown once all of them are right: a set that is refused must not change what is told of the one in force.
-    for (name, expires_s) in ends {
-        metrics.show_certificate_expiry(&name, expires_s);
-    }
-    by_name.map(|by_name| Arc::new(Certificates { by_name })).ok_or(TlsError::NoCertificate)
+    by_name.map(|by_name| (Arc::new(Certificates { by_name }), lives)).ok_or(TlsError::NoCertificate)
 }
 
 /// Finds the certificate for a client's hello.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use strangler_core::chain::chain;
 use strangler_core::fault::Fault;
 use strangler_core::name::RouteName;
 use strangler_core::override_token::{LIFETIME_S_MAX, sign};
@@ -16,6 +17,7 @@ use strangler_core::snapshot::Snapshot;
 use crate::args::{CheckArgs, ExplainArgs, Format, OverrideTokenArgs};
 use crate::cli::{self, CliError};
 use crate::config::{ReadError, base_of, load_below, read, render, server};
+use crate::proxy::tls::TlsSet;
 use crate::run::keys::{self, KeysError};
 
 /// What a verb found.
@@ -130,8 +132,19 @@ fn check_routes(path: &Path) -> Result<Checked, VerbError> {
 fn check_server(path: &Path) -> Result<Checked, VerbError> {
     let text = read(path)?;
     let loaded = server::load(&text, path);
-    let good = loaded.asked.map(|_| String::new());
-    Ok(Checked { origin: path.display().to_string(), text, faults: loaded.faults, good })
+    let mut faults = loaded.faults;
+    let listeners = loaded.asked.iter().flat_map(|asked| asked.listeners.iter().flatten());
+    let unusable: Vec<Fault> = listeners
+        .zip(&loaded.listeners)
+        .enumerate()
+        .filter_map(|(index, (listener, place))| {
+            let error = TlsSet::check(listener.tls.as_ref()?, listener.protocol).err()?;
+            Some(Fault::error(*place, format!("listeners[{index}].tls"), chain(&error)))
+        })
+        .collect();
+    let good = loaded.asked.filter(|_| unusable.is_empty()).map(|_| String::new());
+    faults.extend(unusable);
+    Ok(Checked { origin: path.display().to_string(), text, faults, good })
 }
 
 /// Explains a request, by a file or by a running proxy.

@@ -76,6 +76,32 @@ async fn the_bounds_of_a_head_are_those_that_the_process_was_given() {
 }
 
 #[tokio::test]
+async fn behind_a_balancer_each_client_has_its_own_rate_and_none_can_pass_for_another() {
+    let legacy = Backend::answering(200, "ok").await;
+    let proxy = Proxy::between(&legacy, &legacy)
+        .argument("--trusted-proxies=127.0.0.0/8,10.0.0.0/8")
+        .argument("--access-log=json")
+        .route("{name: few, match: /few, extracted: extracted, rate_limit: {rate: 1/h}}")
+        .start()
+        .await;
+    // A balancer appends what it sees; what stands before that, the client wrote.
+    for (forwarded_for, expect) in [
+        ("203.0.113.1", 200),
+        ("203.0.113.2", 200),
+        ("203.0.113.2", 429),
+        ("198.51.100.77, 203.0.113.1", 429),
+        ("198.51.100.77, 203.0.113.3, 10.0.0.9", 200),
+        ("203.0.113.3", 429),
+    ] {
+        let answer = proxy.send(Method::GET, "/few", &[("x-forwarded-for", forwarded_for)], "").await;
+        assert_eq!(answer.status, expect, "{forwarded_for}");
+    }
+    proxy.send(Method::GET, "/logged", &[("x-forwarded-for", "6.6.6.6, 203.0.113.4")], "").await;
+    let line = proxy.wait_for_access("/logged").await;
+    assert!(line.contains(r#""client":"203.0.113.4""#), "{line}");
+}
+
+#[tokio::test]
 async fn a_client_has_its_routes_rate_and_no_more() {
     let legacy = Backend::answering(200, "ok").await;
     let proxy = Proxy::between(&legacy, &legacy)

@@ -1,6 +1,6 @@
 //! A service is asked by its own paths, and nobody outside sees its names.
 
-use http::{Method, Response};
+use http::{HeaderValue, Method, Response};
 
 use crate::support::backend::Backend;
 use crate::support::proxy::{Plan, Proxy, strangler};
@@ -54,14 +54,16 @@ async fn a_copy_goes_to_the_path_of_its_side() {
 #[tokio::test]
 async fn what_a_monolith_calls_itself_inside_never_reaches_the_browser() {
     let legacy = Backend::with(|seen| {
-        let own = seen.headers["x-own"].to_str().unwrap();
+        let location = [b"http://", seen.headers["x-own"].as_bytes(), b"/account"].concat();
         Response::builder()
             .status(303)
-            .header("location", format!("http://{own}/account"))
+            .header("location", HeaderValue::from_bytes(&location).unwrap())
             .header("content-location", "http://legacy.internal:8000//login")
             .header("refresh", "5; url=http://legacy.internal:8000/later")
             .header("set-cookie", "SHOPSID=1; Path=/shop; Domain=legacy.internal; HttpOnly")
             .header("set-cookie", "other=1; Path=/")
+            .header("set-cookie", HeaderValue::from_bytes(b"caf\xe9=1; Path=/shop").unwrap())
+            .header("link", "<http://legacy.internal:8000/next>; rel=next, <https://cdn.example/x.css>; rel=preload")
             .body("".into())
             .unwrap()
     })
@@ -80,7 +82,15 @@ async fn what_a_monolith_calls_itself_inside_never_reaches_the_browser() {
     assert_eq!(internal.header("content-location"), Some("/.//login"));
     assert_eq!(internal.header("refresh"), Some("5; url=/later"));
     let cookies: Vec<_> = internal.headers.get_all("set-cookie").iter().collect();
-    assert_eq!(cookies, ["SHOPSID=1; Path=/; HttpOnly", "other=1; Path=/"]);
+    assert_eq!(cookies[..2], ["SHOPSID=1; Path=/; HttpOnly", "other=1; Path=/"]);
+    assert_eq!(cookies[2].as_bytes(), b"caf\xe9=1; Path=/", "a byte that is not ASCII hides nothing");
+    assert_eq!(internal.header("link"), Some("</next>; rel=next, <https://cdn.example/x.css>; rel=preload"));
+    for own in ["user@legacy.internal:8000", "Legacy.Internal.:8000", "/legacy.internal:8000"] {
+        let answer = proxy.send(Method::POST, "/login", &[("x-own", own)], "").await;
+        assert_eq!(answer.header("location"), Some("/account"), "{own}");
+    }
+    let umlaut = proxy.send(Method::POST, "/login", &[("x-own", "legacy.internal:8000/caf\u{e9}")], "").await;
+    assert_eq!(umlaut.headers["location"].as_bytes(), "/caf\u{e9}/account".as_bytes());
     assert_eq!(endpoint.header("location"), Some("/account"));
     assert_eq!(elsewhere.header("location"), Some("http://bank.example/account"));
 }

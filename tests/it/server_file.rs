@@ -131,6 +131,33 @@ fn check_tells_about_either_file_or_both() {
 }
 
 #[test]
+fn check_finds_certificates_that_a_listener_could_not_begin_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = |name: &str| {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        write(dir.path(), &format!("{name}.crt"), &made.cert.pem());
+        write(dir.path(), &format!("{name}.key"), &made.signing_key.serialize_pem());
+    };
+    made("a");
+    made("b");
+    for (cert, key, expect) in [
+        ("a.crt", "a.key", "good"),
+        ("a.crt", "b.key", "listeners[1].tls: the certificate a.crt cannot be used with the key b.key"),
+        ("none.crt", "a.key", "cannot read none.crt"),
+        ("a.key", "a.key", "no usable certificate in a.key"),
+    ] {
+        let tls = format!("{{certificates: [{{cert: {cert}, key: {key}}}]}}");
+        let text = format!("listeners:\n  - address: 127.0.0.1:1\n  - address: 127.0.0.1:2\n    tls: {tls}\n");
+        write(dir.path(), "s.yaml", &text);
+        let output = strangler().current_dir(dir.path()).args(["check", "--config", "s.yaml"]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(if expect == "good" { 0 } else { 78 }), "{told}");
+        assert!(told.contains(expect), "{told}");
+        assert!(expect == "good" || told.contains("s.yaml:4:"), "{told}");
+    }
+}
+
+#[test]
 fn the_schema_takes_what_the_loader_takes() {
     let schema = strangler().args(["schema", "--config"]).output().unwrap().stdout;
     let schema: serde_json::Value = serde_json::from_slice(&schema).unwrap();

@@ -311,6 +311,33 @@ async fn certificates_that_change_are_taken_and_wrong_ones_are_not() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_has_run_out_does_not_replace_a_good_one() {
+    let legacy = Backend::answering(200, "ok").await;
+    let authority = Authority::new();
+    let (a, b) = (authority.files("a", &["a.example.com"]), authority.files("b", &["b.example.com"]));
+    let old = |name: &str| {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2001, 1, 1), rcgen::date_time_ymd(2002, 1, 1));
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &authority.issuer).unwrap().pem(), key.serialize_pem())
+    };
+    let put = |files: &CertificateFiles, (cert, key): (String, String)| {
+        replace(&files.key, &key);
+        replace(&files.cert, &cert);
+    };
+    put(&b, old("b.example.com"));
+    let plane = with_tls(&legacy, vec![a.clone(), b.clone()]).start();
+
+    put(&a, old("a.example.com"));
+    assert!(matches!(plane.listener.refresh(), Refreshed::Refused(_)));
+    // Another one that ran out long ago holds no renewal up.
+    authority.renew(&a, &["a.example.com"]);
+    assert!(matches!(plane.listener.refresh(), Refreshed::Taken));
+    authority.renew(&b, &["b.example.com"]);
+    assert!(matches!(plane.listener.refresh(), Refreshed::Taken));
+}
+
+#[tokio::test]
 async fn a_session_is_resumed_but_not_past_a_change_of_authorities() {
     let legacy = Backend::answering(200, "ok").await;
     let authority = Authority::new();

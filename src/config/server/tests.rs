@@ -147,3 +147,20 @@ fn a_flag_may_write_a_whole_listener() {
     let (listener, faults) = load_listener("{adress: 127.0.0.1:1}");
     assert_eq!((listener, faults.len()), (None, 2));
 }
+
+#[test]
+fn what_can_only_close_connections_or_does_nothing_is_warned_of() {
+    let told = |text: &str| {
+        let loaded = load(text.as_bytes(), Path::new("strangler.yaml"));
+        assert!(loaded.asked.is_some(), "{:?}", loaded.faults);
+        loaded.faults.into_iter().map(|fault| (fault.span.line, fault.path, fault.message)).collect::<Vec<_>>()
+    };
+    let unheard = "listeners:\n  - {address: 127.0.0.1:1}\n  - {address: 127.0.0.1:2, proxy_protocol: true}\n";
+    let [(3, path, message)] = &told(unheard)[..] else { panic!("one warning") };
+    assert!(path == "listeners[1].proxy_protocol" && message.contains("every connection will be closed"), "{message}");
+    assert_eq!(told(&format!("{unheard}trusted_proxies: [10.0.0.0/8]\n")), []);
+
+    let unasked = "listeners: [{address: 127.0.0.1:1, tls: {certificates: [{cert: a, key: b}], client_ca: c, client_auth: none}}]";
+    let [(1, _, message)] = &told(unasked)[..] else { panic!("one warning") };
+    assert!(message.contains("`client_ca` is of no use"), "{message}");
+}

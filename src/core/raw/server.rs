@@ -44,6 +44,7 @@ fn value<T>(read: Option<Spanned<T>>) -> Option<T> {
 
 fn server<'a>(reader: &mut Reader<'a>, root: &'a Node) -> Option<Asked> {
     let fields = reader.fields(root, &keys::SERVER)?;
+    warn_of_unheard_balancers(reader, root);
     let (admin, admin_token_file) = value(reader.key(&fields, "admin", admin)).unwrap_or_default();
     let (telemetry, access_log) = value(reader.key(&fields, "telemetry", telemetry)).unwrap_or_default();
     Some(Asked {
@@ -113,6 +114,24 @@ fn listeners<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Vec<Listener
     Some(list.into_iter().map(|listener| listener.value).collect())
 }
 
+/// A header is taken from trusted peers alone: where there are none, every connection is closed.
+fn warn_of_unheard_balancers(reader: &mut Reader<'_>, root: &Node) {
+    let items = |key| match root.child(key).map(|node| &node.kind) {
+        Some(Kind::Seq(items)) => items.as_slice(),
+        _ => &[],
+    };
+    if !items("trusted_proxies").is_empty() {
+        return;
+    }
+    for (index, listener) in items("listeners").iter().enumerate() {
+        let is_asked = |asked: &&Node| matches!(asked.kind, Kind::Bool { value: true, .. });
+        let Some(asked) = listener.child("proxy_protocol").filter(is_asked) else { continue };
+        let message = "a PROXY protocol header is taken from `trusted_proxies` only, and there are none: every connection will be closed";
+        let fault = Fault::warning(asked.span, format!("listeners[{index}].proxy_protocol"), message);
+        reader.faults.push(fault.with_help("name the balancers under `trusted_proxies`, or by --trusted-proxies"));
+    }
+}
+
 fn listener<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<ListenerConfig> {
     let fields = reader.fields(node, &keys::LISTENER)?;
     let address = value(reader.key(&fields, "address", address));
@@ -157,6 +176,10 @@ fn tls<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<ListenerTls> {
     if let Some(auth) = client_auth.filter(|auth| auth.value != ClientAuth::None && !fields.has("client_ca")) {
         let help = "name the authorities' certificates under `client_ca`".to_owned();
         reader.fault_with_help(auth.span, "there is no authority to hold a client's certificate against", Some(help));
+    }
+    if let Some(auth) = client_auth.filter(|auth| auth.value == ClientAuth::None && fields.has("client_ca")) {
+        let message = "clients are not asked for a certificate, so `client_ca` is of no use";
+        reader.faults.push(Fault::warning(auth.span, reader.path(), message));
     }
     let client_subject = reader.key(&fields, "client_subject", Reader::bool);
     if let Some(told) = client_subject.filter(|told| told.value && !fields.has("client_ca")) {

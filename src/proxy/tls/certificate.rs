@@ -9,8 +9,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 pub(super) struct Known {
     /// DNS names that it is for.
     pub(super) names: Vec<String>,
-    /// Unix seconds.
-    pub(super) expires_s: i64,
+    /// From when until when it is good, in Unix seconds.
+    pub(super) life: std::ops::RangeInclusive<i64>,
 }
 
 pub(super) fn known_of(der: &CertificateDer<'_>) -> Option<Known> {
@@ -20,7 +20,8 @@ pub(super) fn known_of(der: &CertificateDer<'_>) -> Option<Known> {
         .iter()
         .flat_map(|names| &names.value.general_names)
         .filter_map(|name| if let GeneralName::DNSName(name) = name { Some((*name).to_owned()) } else { None });
-    Some(Known { names: names.collect(), expires_s: certificate.validity().not_after.timestamp() })
+    let validity = certificate.validity();
+    Some(Known { names: names.collect(), life: validity.not_before.timestamp()..=validity.not_after.timestamp() })
 }
 
 /// The subject of a client's certificate, which has been checked, as a header's value.
