@@ -74,19 +74,13 @@ impl ShownDivergence {
 
 /// `rewritten`: the route whose service is asked for another path.
 fn curl(record: &Divergence, upstream: &Upstream, rewritten: Option<&Arc<Route>>) -> String {
-    let target = rewritten.and_then(|route| rewritten_target(route, &record.target));
+    let target = rewritten.and_then(|route| route.rewritten(&record.target));
     let target = target.as_deref().unwrap_or(&record.target);
     let Some(endpoint) = upstream.endpoints.first() else { return String::new() };
     let scheme = if endpoint.scheme.is_tls() { "https" } else { "http" };
     let command = record.curl(&format!("{scheme}://{}", endpoint.authority()), target);
     // Without TLS nothing tells curl that HTTP/2 is spoken there.
     if endpoint.scheme.is_h2() && !endpoint.scheme.is_tls() { command + " --http2-prior-knowledge" } else { command }
-}
-
-fn rewritten_target(route: &Route, target: &str) -> Option<String> {
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let path = route.rewrite.as_ref()?.path_for(&route.conditions.path, path)?;
-    Some(query.map_or_else(|| path.clone(), |query| format!("{path}?{query}")))
 }
 
 /// What many divergences are due to.

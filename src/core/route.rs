@@ -301,6 +301,16 @@ impl StatusSet {
     }
 }
 
+impl Route {
+    /// The path and query that the extracted service is asked for instead of `target`; `None`: the same.
+    pub fn rewritten(&self, target: &str) -> Option<String> {
+        let rewrite = self.rewrite.as_ref()?;
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let path = rewrite.path_for(&self.conditions.path, path)?;
+        Some(query.map_or_else(|| path.clone(), |query| format!("{path}?{query}")))
+    }
+}
+
 /// Data decides the side, not the weight: the first rule that holds for the path parameter's value, else `otherwise`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Locate {

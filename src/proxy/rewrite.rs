@@ -13,9 +13,7 @@ const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
 /// What the extracted service is asked for instead of `target`; `None`: the same.
 pub(crate) fn target(route: &Route, target: &PathAndQuery) -> Option<PathAndQuery> {
-    let path = route.rewrite.as_ref()?.path_for(&route.conditions.path, target.path())?;
-    let text = target.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
-    PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()
+    PathAndQuery::from_maybe_shared(Bytes::from(route.rewritten(target.as_str())?)).ok()
 }
 
 /// Maps the names of the upstream that answered back to those the client asked for. `route`: where its path was rewritten.

@@ -98,8 +98,7 @@ pub(crate) async fn respond(
     let write = {
         let (settings, facts) = (&proxy.settings, facts_of(&parts, &admitted));
         let route = decided.route.as_deref();
-        let now = proxy.begun.elapsed();
-        Write::begin(&published.attached.principals, &settings.writes, route, &facts, settings.caller_seed, now)
+        Write::begin(&published.attached.principals, &settings.writes, route, &facts, settings.caller_seed, proxy.begun)
     };
     drop(published);
     let trusted = &proxy.settings.server.trusted_proxies;

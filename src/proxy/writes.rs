@@ -1,7 +1,7 @@
 //! Who writes: noted, so that for a while nothing is said of what they read.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strangler_core::decide::STICKY_COOKIE;
 use strangler_core::facts::RequestFacts;
@@ -51,14 +51,15 @@ pub(crate) struct Write {
 }
 
 impl Write {
-    /// Notes that a request begins to write; `None`: it does not, or nobody would compare what its caller reads.
+    /// Notes that a request begins to write; `None`: it does not, or nobody would compare what its caller reads. `since`: what times are
+    /// counted from; a request that only reads costs no look at the clock.
     pub(crate) fn begin(
         principals: &Principals,
         writes: &Arc<Writes>,
         route: Option<&Route>,
         facts: &RequestFacts<'_>,
         seed: u64,
-        now: Duration,
+        since: Instant,
     ) -> Option<Write> {
         if principals.is_empty() || !is_write(route, facts.method, facts.path) {
             return None;
@@ -71,7 +72,7 @@ impl Write {
         let values = values.chain(own).filter(|value| !value.is_empty());
         let write =
             Write { writes: Arc::clone(writes), callers: values.map(|it| xxh3_64_with_seed(it, seed)).collect() };
-        write.note(now);
+        write.note(since.elapsed());
         (!write.callers.is_empty()).then_some(write)
     }
 

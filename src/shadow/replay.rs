@@ -90,7 +90,7 @@ impl Replayer {
         let policy = route.compare.clone().unwrap_or_default();
         let method: Method = record.method.parse().map_err(|_| ReplayError::Target)?;
         let target: PathAndQuery = record.target.parse().map_err(|_| ReplayError::Target)?;
-        let rewritten = rewritten(route, &target);
+        let rewritten: Option<PathAndQuery> = route.rewritten(target.as_str()).and_then(|text| text.parse().ok());
         let headers = headers(record, given);
         if route.shadow.as_ref().is_some_and(|shadow| is_never(shadow, target.path())) {
             return Err(ReplayError::Never);
@@ -182,10 +182,4 @@ fn headers(record: &Divergence, given: &HeaderMap) -> HeaderMap {
         }
     }
     headers
-}
-
-fn rewritten(route: &Route, target: &PathAndQuery) -> Option<PathAndQuery> {
-    let path = route.rewrite.as_ref()?.path_for(&route.conditions.path, target.path())?;
-    let text = target.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
-    text.parse().ok()
 }

@@ -158,6 +158,22 @@ async fn a_record_is_asked_again_of_both_sides_and_what_was_not_kept_is_said() {
     assert!(hidden["curl"]["legacy"].as_str().unwrap().contains("/total/7?page=2&coupon=${COUPON}\""));
     assert!(said(&run(&proxy, &["replay", "ffff"])).contains("no divergence \"ffff\" is stored"));
     assert_eq!(legacy.seen().len(), 3);
+
+    // What must not be asked for by us is not, however it came on record.
+    let routes = std::fs::read_to_string(proxy.routes_file()).unwrap();
+    proxy.write_routes(&routes.replace("shadow: {", "shadow: {never: ['/total/**'], "));
+    let mut refused = said(&run(&proxy, &["replay", id]));
+    for _ in 0..100 {
+        if refused.contains("`shadow.never` names this path") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        refused = said(&run(&proxy, &["replay", id]));
+    }
+    assert!(refused.contains("`shadow.never` names this path"), "{refused}");
+    let asked = legacy.seen().len();
+    run(&proxy, &["replay", id]);
+    assert_eq!(legacy.seen().len(), asked);
 }
 
 #[tokio::test]
