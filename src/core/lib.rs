@@ -10,6 +10,7 @@ pub mod weight;
 pub mod side;
 pub mod template;
 pub mod day;
+pub mod calendar;
 pub mod difference;
 pub mod rewrite;
 pub mod rate_limit;
