@@ -26,6 +26,7 @@ pub(crate) mod rate;
 pub(crate) mod rewrite;
 pub(crate) mod shed;
 pub(crate) mod tunnel;
+pub mod witness;
 pub mod tee;
 pub mod tls;
 pub mod transport;
@@ -50,6 +51,7 @@ use crate::proxy::listen::Bound;
 use crate::proxy::listener::Listener;
 use crate::proxy::pins::Pins;
 use crate::proxy::tls::TlsError;
+use crate::proxy::witness::Witnesses;
 use crate::telemetry::metrics::{Metrics, SideGauge};
 use crate::upstream::budget::ByteBudget;
 
@@ -78,6 +80,8 @@ pub struct Settings {
     pub pins: Arc<Pins>,
     /// Who has just written, for the shadow.
     pub writes: Arc<Writes>,
+    /// What requests prove, for rollouts.
+    pub witnesses: Arc<Witnesses>,
 }
 
 /// Bounds on clients, with DESIGN's defaults.

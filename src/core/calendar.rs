@@ -193,7 +193,8 @@ fn hours_of(text: &str) -> Option<(u16, u16)> {
 
 fn time_of(text: &str) -> Option<u16> {
     let (hours, minutes) = text.split_once(':')?;
-    let is_written_well = [hours, minutes].iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit()));
+    let is_written_well =
+        [hours, minutes].iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit()));
     let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
     let at = hours * 60 + minutes;
     (is_written_well && minutes < 60 && at <= MINUTES_OF_A_DAY).then_some(at)

@@ -50,6 +50,7 @@ pub mod reload;
 pub mod schema;
 pub mod shadow;
 pub mod observation;
+pub mod unit;
 pub mod idempotency;
 pub mod fallback;
 pub mod balance;

@@ -10,6 +10,7 @@ use crate::name::{JourneyName, RouteName};
 use crate::raw::{RawConfig, RawDefaults, RawRoute, Short, Spanned};
 use crate::route::{BreakerPolicy, Data, FallbackPolicy, LeasePolicy, Route};
 use crate::table::journeys;
+use crate::table::rollouts;
 use crate::table::shadows;
 use crate::table::upstreams::Upstreams;
 use crate::table::{Journey, Revision, RoutingTable, Written, warnings};
@@ -38,6 +39,7 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
 
     let names = names(&raw.routes, &mut faults);
     removed_and_there(&raw.removed, &names, &mut faults);
+    rollouts::check_needs(&raw.routes, &raw.defaults, &names, &mut faults);
     let mut routes = Vec::with_capacity(raw.routes.len());
     let mut written = Vec::with_capacity(raw.routes.len());
     let mut places = Places {
@@ -100,6 +102,12 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
                 .as_ref()
                 .filter(|form| form.value)
                 .map(|_| Arc::new(LeasePolicy::form(&conditions.value))),
+            rollout: rollouts::rollout(
+                raw_route,
+                journey.is_some_and(|journey| journey.is_together),
+                &raw.defaults,
+                &mut faults,
+            ),
             idempotency: raw_route.idempotency.clone(),
         }));
         written.push(Written {
