@@ -35,6 +35,7 @@ pub mod matching;
 pub mod tree;
 pub mod fault;
 pub mod limits;
+pub mod judge;
 pub mod raw;
 pub mod table;
 pub mod runtime;
