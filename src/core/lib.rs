@@ -7,6 +7,7 @@
 pub mod chain;
 pub mod name;
 pub mod weight;
+pub mod judge;
 pub mod side;
 pub mod template;
 pub mod day;
@@ -35,7 +36,6 @@ pub mod matching;
 pub mod tree;
 pub mod fault;
 pub mod limits;
-pub mod judge;
 pub mod raw;
 pub mod table;
 pub mod runtime;

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::calendar::{Freeze, Window};
+use crate::judge::gates::{CoverageGate, ErrorsGate, LatencyGate, MismatchGate};
+use crate::judge::points::Points;
+use crate::judge::{GateName, Gates};
 use crate::limits::{FREEZES_MAX, NEEDS_MAX, STEPS_MAX};
 use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
 use crate::raw::policy::Short;
 use crate::raw::walk::{Reader, Spanned};
-use crate::route::{
-    CoverageGate, ErrorsGate, GatePolicy, LatencyGate, MismatchGate, Need, RollBackTo, RolloutPolicy, Step,
-};
+use crate::route::{Need, RollBackTo, RolloutPolicy, Step};
 use crate::tree::{Kind, Node};
 use crate::weight::Weight;
 
@@ -52,24 +53,34 @@ impl RawRollout {
         self.needs.as_deref()
     }
 
+    fn gates(&self, defaults: &RawRollout, is_compared: bool) -> Gates {
+        let mut gates = Gates {
+            errors: gate(self.errors.as_ref(), defaults.errors.as_ref()),
+            latency: gate(self.latency.as_ref(), defaults.latency.as_ref()),
+            mismatch: gate(self.mismatch.as_ref(), defaults.mismatch.as_ref()),
+            coverage: gate(self.coverage.as_ref(), defaults.coverage.as_ref()),
+            ..Gates::default()
+        };
+        if !is_compared {
+            let asked =
+                [(GateName::Mismatch, gates.mismatch.is_some()), (GateName::Coverage, gates.coverage.is_some())];
+            for (name, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked) {
+                gates.not_applicable.insert(name, "answers of this route are not compared".to_owned());
+            }
+        }
+        gates
+    }
+
     /// Filled up. `is_compared`: whether the route has a shadow whose answers are compared.
     pub(crate) fn filled(&self, defaults: Option<&RawRollout>, is_compared: bool) -> RolloutPolicy {
         let none = RawRollout::default();
         let defaults = defaults.unwrap_or(&none);
         let values = |steps: &Vec<Spanned<Step>>| steps.iter().map(|step| step.value).collect::<Arc<[Step]>>();
-        let built_in = GatePolicy::default();
         RolloutPolicy {
             steps: self.steps.as_ref().or(defaults.steps.as_ref()).map_or_else(|| ladder(is_compared), values),
             at_least: self.at_least.or(defaults.at_least).unwrap_or(Duration::from_mins(10)),
             min_requests: self.min_requests.or(defaults.min_requests).unwrap_or(300),
-            gates: GatePolicy {
-                errors: gate(self.errors.as_ref(), defaults.errors.as_ref(), built_in.errors),
-                latency: gate(self.latency.as_ref(), defaults.latency.as_ref(), built_in.latency),
-                mismatch: gate(self.mismatch.as_ref(), defaults.mismatch.as_ref(), built_in.mismatch)
-                    .filter(|_| is_compared),
-                coverage: gate(self.coverage.as_ref(), defaults.coverage.as_ref(), built_in.coverage)
-                    .filter(|_| is_compared),
-            },
+            gates: self.gates(defaults, is_compared),
             roll_back_to: self.roll_back_to.or(defaults.roll_back_to).unwrap_or_default(),
             approve: self.approve.as_ref().or(defaults.approve.as_ref()).map_or_else(|| Arc::from([]), values),
             four_eyes: self.four_eyes.or(defaults.four_eyes).unwrap_or(false),
@@ -88,9 +99,10 @@ impl RawRollout {
     }
 }
 
-fn gate<T: Copy>(own: Option<&Short<T>>, default: Option<&Short<T>>, built_in: Option<T>) -> Option<T> {
+/// What holds: what is written, what the defaults say, what is usual.
+fn gate<T: Copy + Default>(own: Option<&Short<T>>, default: Option<&Short<T>>) -> Option<T> {
     match own.or(default) {
-        None => built_in,
+        None => Some(T::default()),
         Some(Short::Off) => None,
         Some(Short::On(gate)) => Some(*gate),
     }
@@ -142,27 +154,33 @@ pub(in crate::raw) fn rollout<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Op
         let fields = reader.fields(node, &keys::GATES)?;
         let read = reader.key(&fields, "errors", |reader, node| {
             short(reader, node, &keys::ERRORS_GATE, |reader, fields| ErrorsGate {
-                worse_by: reader.key(fields, "worse_by", points).map(|it| it.value),
+                worse_by: reader
+                    .key(fields, "worse_by", |reader, node| {
+                        reader.parsed::<Points>(node, "percentage points, as in `0.5pp`")
+                    })
+                    .map(|it| it.value),
             })
         });
         raw.errors = read.map(|it| it.value);
         let read = reader.key(&fields, "latency", |reader, node| {
             short(reader, node, &keys::LATENCY_GATE, |reader, fields| LatencyGate {
-                more_slow_by: reader.key(fields, "more_slow_by", rise).map_or(0.25, |it| it.value),
+                more_slow_by: reader
+                    .key(fields, "more_slow_by", some_of)
+                    .map_or(LatencyGate::default().more_slow_by, |it| it.value),
             })
         });
         raw.latency = read.map(|it| it.value);
         let read = reader.key(&fields, "mismatch", |reader, node| {
             short(reader, node, &keys::MISMATCH_GATE, |reader, fields| MismatchGate {
-                at_most: reader.key(fields, "at_most", some_of).map_or(0.001, |it| it.value.ratio()),
+                at_most: reader.key(fields, "at_most", some_of).map_or(MismatchGate::default().at_most, |it| it.value),
             })
         });
         raw.mismatch = read.map(|it| it.value);
         let read = reader.key(&fields, "coverage", |reader, node| {
             short(reader, node, &keys::COVERAGE_GATE, |reader, fields| CoverageGate {
                 min_each: reader
-                    .key(fields, "min_each", |reader, node| reader.count(node, 1, COUNT_MAX))
-                    .map_or(20, |it| it.value),
+                    .key(fields, "min_each", |reader, node| reader.count_u32(node, 1, COUNT_MAX))
+                    .map_or(CoverageGate::default().min_each, |it| it.value),
             })
         });
         raw.coverage = read.map(|it| it.value);
@@ -207,43 +225,11 @@ fn ladder_of<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Vec<Spanned<
     is_rising.then_some(steps)
 }
 
-/// `0.5pp` as 0.005.
-fn points<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<f64> {
-    let text = reader.text(node, "percentage points, as in `0.5pp`")?;
-    let number = text.strip_suffix("pp").and_then(decimal).filter(|points| *points > 0.0 && *points <= 50.0);
-    if number.is_none() {
-        let help = text.strip_suffix('%').filter(|number| decimal(number).is_some());
-        let help = help.map(|number| format!("`{number}pp`: points of all requests, not a part of legacy's failures"));
-        reader.fault_with_help(
-            node.span,
-            format!("expected percentage points above 0 and up to 50, as in `0.5pp`; found {}", node.describe()),
-            help,
-        );
-    }
-    number.map(|points| points / 100.0)
-}
-
-/// `25%` as 0.25; more than all is meant sometimes.
-fn rise<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<f64> {
-    let text = reader.text(node, "a rise, as in `25%`")?;
-    let number = text.strip_suffix('%').and_then(decimal).filter(|rise| *rise >= 1.0 && *rise <= 900.0);
-    if number.is_none() {
-        reader.fault(node.span, format!("expected a rise from 1% to 900%, found {}", node.describe()));
-    }
-    number.map(|rise| rise / 100.0)
-}
-
 fn some_of<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Weight> {
     let weight = reader.weight(node)?;
     if weight == Weight::NONE || weight == Weight::ALL {
-        reader.fault(node.span, "a budget of nothing can never be proven, and one of all is none; as in `0.1%`");
+        reader.fault(node.span, "a tolerance of nothing can never be proven, and one of all is none");
         return None;
     }
     Some(weight)
-}
-
-/// Digits and a point; no sign, no exponent.
-fn decimal(text: &str) -> Option<f64> {
-    let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    text.parse::<f64>().ok().filter(|number| is_plain && number.is_finite())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::calendar::{Freeze, Window};
+use crate::judge::Gates;
 use crate::name::RouteName;
 use crate::weight::{Weight, WeightError};
 
@@ -18,8 +19,8 @@ pub struct RolloutPolicy {
     pub at_least: Duration,
     /// Fewest requests that extracted was asked at a step (at the shadow step: comparisons). Default: 300.
     pub min_requests: u64,
-    /// What must be proven.
-    pub gates: GatePolicy,
+    /// What must be proven. Default: failures and slow answers, and where the route is compared mismatches and coverage.
+    pub gates: Gates,
     /// Where a rollback goes. Default: to the shadow step, where there is one.
     pub roll_back_to: RollBackTo,
     /// Steps that a person must let it enter.
@@ -97,58 +98,6 @@ impl fmt::Display for Step {
             Step::At(weight) => weight.fmt(f),
         }
     }
-}
-
-/// `rollout.gates:`. A gate that is not written holds with its default; one that is `never` is not asked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GatePolicy {
-    /// Failures. `None`: not asked.
-    pub errors: Option<ErrorsGate>,
-    /// Slow answers. `None`: not asked.
-    pub latency: Option<LatencyGate>,
-    /// Answers that differ. `None`: not asked.
-    pub mismatch: Option<MismatchGate>,
-    /// How much of legacy's traffic has been compared. `None`: not asked.
-    pub coverage: Option<CoverageGate>,
-}
-
-impl Default for GatePolicy {
-    fn default() -> GatePolicy {
-        GatePolicy {
-            errors: Some(ErrorsGate { worse_by: None }),
-            latency: Some(LatencyGate { more_slow_by: 0.25 }),
-            mismatch: Some(MismatchGate { at_most: 0.001 }),
-            coverage: Some(CoverageGate { min_each: 20 }),
-        }
-    }
-}
-
-/// How much more often extracted may fail.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ErrorsGate {
-    /// As a part of requests (0.005 is half a point); `None`: by the schedule, 2 points at 1 %, 1 at 5 and 10 %, half a point from 25 % on.
-    pub worse_by: Option<f64>,
-}
-
-/// How many more answers may be slow.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LatencyGate {
-    /// Relative rise of the part of requests above legacy's own p50, p95 and p99. Default: 0.25.
-    pub more_slow_by: f64,
-}
-
-/// How many comparable answers may differ.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct MismatchGate {
-    /// As a part of comparisons. Default: 0.001.
-    pub at_most: f64,
-}
-
-/// How much of what legacy serves has been compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CoverageGate {
-    /// Comparisons of each method, class of status and set of parameters that has at least 0.1 % of legacy's traffic. Default: 20.
-    pub min_each: u64,
 }
 
 /// Where a rollback goes.

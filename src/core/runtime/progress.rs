@@ -138,7 +138,8 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{GatePolicy, RollBackTo};
+    use crate::judge::Gates;
+    use crate::route::RollBackTo;
 
     fn note() -> Note {
         Note::new("test", 1, "because").unwrap()
@@ -149,7 +150,7 @@ mod tests {
             steps: steps.iter().map(|step| step.parse().unwrap()).collect(),
             at_least: Duration::ZERO,
             min_requests: 0,
-            gates: GatePolicy::default(),
+            gates: Gates::by_default(),
             roll_back_to: RollBackTo::Shadow,
             approve: Arc::new([]),
             four_eyes: false,

@@ -61,6 +61,13 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
         let data = raw_route.data.unwrap_or_default();
         let shadow =
             shadows::shadow(raw_route, &raw.defaults, legacy.as_ref(), &extracted, &mut upstreams, &mut faults);
+        let rollout = rollouts::rollout(
+            raw_route,
+            journey.is_some_and(|journey| journey.is_together),
+            shadow.as_ref(),
+            &raw.defaults,
+            &mut faults,
+        );
         routes.push(Arc::new(Route {
             name: name.value.clone(),
             owner: raw_route.owner.clone(),
@@ -102,12 +109,7 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
                 .as_ref()
                 .filter(|form| form.value)
                 .map(|_| Arc::new(LeasePolicy::form(&conditions.value))),
-            rollout: rollouts::rollout(
-                raw_route,
-                journey.is_some_and(|journey| journey.is_together),
-                &raw.defaults,
-                &mut faults,
-            ),
+            rollout,
             idempotency: raw_route.idempotency.clone(),
         }));
         written.push(Written {

@@ -3,22 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::facts::is_safe;
 use crate::fault::{Fault, Faults, did_you_mean};
 use crate::name::RouteName;
 use crate::raw::{RawDefaults, RawRollout, RawRoute, Short, Spanned};
-use crate::route::{RolloutPolicy, Step};
+use crate::route::{RolloutPolicy, ShadowPolicy, Step, UnsafeShadow};
 
 /// How a route climbs; `None`: its weight is the file's.
 pub(super) fn rollout(
     route: &RawRoute,
     is_together: bool,
+    shadow: Option<&ShadowPolicy>,
     defaults: &RawDefaults,
     faults: &mut Faults,
 ) -> Option<Arc<RolloutPolicy>> {
     let written = route.rollout.as_ref()?;
     let place = format!("routes[{}].rollout", route.index);
-    let is_compared = matches!(route.shadow, Some(Short::On(_)))
-        && route.compare.as_ref().is_some_and(|compare| matches!(compare.value, Short::On(_)));
+    let is_compared = route.compare.as_ref().is_some_and(|compare| matches!(compare.value, Short::On(_)))
+        && shadow.is_some_and(|shadow| is_any_copied(route, shadow));
     if route.weight.is_some() {
         let message = "a rollout moves the weight, so the file cannot own it too";
         faults.push(Fault::error(written.span, place.clone(), message).with_help("take `weight` out"));
@@ -36,7 +38,7 @@ pub(super) fn rollout(
     if let Some(steps) = written.value.steps().or_else(|| defaults.and_then(RawRollout::steps)) {
         for step in steps.iter().filter(|step| step.value == Step::Shadow && !is_compared) {
             let message =
-                "at the step `shadow` answers are compared, and this route has not both `shadow` and `compare`";
+                "at the step `shadow` answers are compared, and nothing of this route is both copied and compared";
             let help = "write `shadow: true` and `compare: true`, or take the step out";
             faults.push(Fault::error(step.span, format!("{place}.steps"), message).with_help(help));
         }
@@ -50,6 +52,13 @@ pub(super) fn rollout(
         }
     }
     Some(Arc::new(policy))
+}
+
+/// Whether any request of the route may be copied.
+fn is_any_copied(route: &RawRoute, shadow: &ShadowPolicy) -> bool {
+    let methods = route.conditions.as_ref().map(|conditions| &conditions.value.methods);
+    let has_safe = methods.is_none_or(|methods| methods.is_empty() || methods.iter().any(is_safe));
+    has_safe || !shadow.safe_posts.is_empty() || shadow.unsafe_requests != UnsafeShadow::Refuse
 }
 
 /// What rollouts wait for must exist, and must not wait for them.

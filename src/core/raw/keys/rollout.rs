@@ -116,9 +116,9 @@ pub(in crate::raw) static LATENCY_GATE: Block = Block {
     about: "How many more answers may be slow.",
     keys: &[Key::optional(
         "more_slow_by",
-        Shape::Text,
+        Shape::Weight,
         "25%",
-        "Relative rise of the part of requests above legacy's p50, p95 and p99, as in `25%`; at most 900%.",
+        "Relative rise of the part of requests above legacy's p50, p95 and p99, as in `25%`.",
     )],
 };
 
