@@ -63,6 +63,9 @@ pub mod compare;
 pub mod contract;
 pub mod redact;
 pub mod noise;
+pub mod sketch;
+pub mod latency;
+pub mod coverage;
 pub mod explain;
 
 #[cfg(any(test, feature = "fixture"))]

@@ -1,5 +1,6 @@
 //! The tables and the statements: everything that knows it is SQLite.
 
+mod coverage;
 mod divergences;
 mod pins;
 mod rows;
@@ -22,7 +23,7 @@ use crate::store::sqlite::rows::{audit_of, insert, insert_divergences, kill_of, 
 use crate::store::{AuditEntry, Change, Keep, LIST_ROWS_MAX, Listing, StoredDivergence, StoredPin, now_unix_ms};
 
 /// One entry per version; `user_version` says how many a file has seen. Never edit one that has shipped: add another.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE moves (
@@ -66,6 +67,7 @@ const MIGRATIONS: [&str; 4] = [
     DROP INDEX divergences_of_signature;
     CREATE INDEX divergences_of_signature ON divergences (route, signature, score_ms);
 ",
+    coverage::MIGRATION,
 ];
 
 const KNOWN: usize = MIGRATIONS.len();
