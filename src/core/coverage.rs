@@ -290,7 +290,8 @@ impl Book {
     /// They were not stored after all.
     pub fn put_back(&mut self, rows: &[Row]) {
         for row in rows {
-            let cell = self.routes.get_mut(&row.route).and_then(|kept| kept.cells.get_mut(&row.sort)?.get_mut(&row.name));
+            let cell =
+                self.routes.get_mut(&row.route).and_then(|kept| kept.cells.get_mut(&row.sort)?.get_mut(&row.name));
             let slot = cell.and_then(|cell| cell.slots.get_mut(row.day as usize % SLOTS));
             if let Some(slot) = slot.filter(|slot| slot.day == row.day) {
                 slot.unsaved.add(row.counts);

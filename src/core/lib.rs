@@ -66,6 +66,7 @@ pub mod noise;
 pub mod sketch;
 pub mod latency;
 pub mod coverage;
+pub mod ledger;
 pub mod explain;
 
 #[cfg(any(test, feature = "fixture"))]

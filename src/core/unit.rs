@@ -40,7 +40,10 @@ pub enum End {
         took: Duration,
     },
     /// The side failed, whoever answered then.
-    Failed,
+    Failed {
+        /// Whether no connection came about.
+        is_unconnected: bool,
+    },
     /// The client went away first: nothing is known.
     Gone,
 }
@@ -65,7 +68,9 @@ impl End {
     pub fn of(ended: &Ended) -> Option<End> {
         match (ended.failure, ended.took) {
             (Some(Failure::BreakerOpen), _) => None,
-            (Some(_), _) => Some(End::Failed),
+            (Some(failure), _) => Some(End::Failed {
+                is_unconnected: matches!(failure, Failure::Connect | Failure::ConnectTimeout | Failure::NoHealthy),
+            }),
             (None, Some(took)) if ended.is_whole => {
                 Some(End::Answered { status: ended.status, is_failure: ended.is_bad_status, took })
             }
@@ -179,8 +184,12 @@ mod tests {
             (whole, answered(200, false)),
             (Ended { status: 500, is_bad_status: true, ..whole }, answered(500, true)),
             (Ended { is_whole: false, ..whole }, Some(End::Gone)),
-            (Ended { failure: Some(Failure::Timeout), ..whole }, Some(End::Failed)),
-            (Ended { failure: Some(Failure::Truncated), is_whole: false, ..whole }, Some(End::Failed)),
+            (Ended { failure: Some(Failure::Timeout), ..whole }, Some(End::Failed { is_unconnected: false })),
+            (Ended { failure: Some(Failure::Connect), ..whole }, Some(End::Failed { is_unconnected: true })),
+            (
+                Ended { failure: Some(Failure::Truncated), is_whole: false, ..whole },
+                Some(End::Failed { is_unconnected: false }),
+            ),
             (Ended { failure: Some(Failure::BreakerOpen), ..whole }, None),
             (Ended { took: None, status: 0, is_whole: false, ..whole }, Some(End::Gone)),
             (Ended { took: None, status: 413, ..whole }, None),

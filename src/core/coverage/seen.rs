@@ -148,13 +148,7 @@ fn pairs(query: &str) -> impl Iterator<Item = &[u8]> {
 
 impl Seen {
     /// Of a request and legacy's answer to it. `query`: without `?`.
-    pub fn new(
-        route: RouteName,
-        method: MethodKind,
-        status: u16,
-        query: &str,
-        content_type: Option<&[u8]>,
-    ) -> Seen {
+    pub fn new(route: RouteName, method: MethodKind, status: u16, query: &str, content_type: Option<&[u8]>) -> Seen {
         let text = |bytes: &[u8]| {
             let bytes = bytes.get(..TYPE_BYTES_MAX).unwrap_or(bytes);
             String::from_utf8_lossy(bytes).into_owned().into_boxed_str()
@@ -233,7 +227,9 @@ fn names(query: &str) -> Option<Vec<Box<str>>> {
             continue;
         }
         let name = memchr::memchr(b'=', pair).and_then(|end| pair.get(..end)).filter(|name| !name.is_empty());
-        names.insert(name.map_or_else(|| DATA.to_owned(), |name| without_brackets_hidden(&String::from_utf8_lossy(name))));
+        names.insert(
+            name.map_or_else(|| DATA.to_owned(), |name| without_brackets_hidden(&String::from_utf8_lossy(name))),
+        );
     }
     (names.len() <= SET_NAMES_MAX).then(|| names.into_iter().map(String::into_boxed_str).collect())
 }
