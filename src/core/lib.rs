@@ -67,6 +67,7 @@ pub mod sketch;
 pub mod latency;
 pub mod coverage;
 pub mod ledger;
+pub mod rollout;
 pub mod explain;
 
 #[cfg(any(test, feature = "fixture"))]
