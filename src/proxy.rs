@@ -26,7 +26,7 @@ pub(crate) mod rate;
 pub(crate) mod rewrite;
 pub(crate) mod shed;
 pub(crate) mod tunnel;
-pub mod witness;
+pub(crate) mod witness;
 pub mod tee;
 pub mod tls;
 pub mod transport;
@@ -46,12 +46,12 @@ use strangler_core::shadow::settle::Writes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;
+use crate::live::witness::Witnesses;
 use crate::proxy::attached::Attached;
 use crate::proxy::listen::Bound;
 use crate::proxy::listener::Listener;
 use crate::proxy::pins::Pins;
 use crate::proxy::tls::TlsError;
-use crate::proxy::witness::Witnesses;
 use crate::telemetry::metrics::{Metrics, SideGauge};
 use crate::upstream::budget::ByteBudget;
 

@@ -45,6 +45,10 @@ pub struct Ledger {
     minute: u64,
     clients: HashMap<u64, u16>,
     refused: Refused,
+    /// Time at this step.
+    at_step: Duration,
+    /// Comparisons when it was entered.
+    compared_before: u64,
     is_changed: bool,
 }
 
@@ -223,7 +227,9 @@ impl Ledger {
     }
 
     /// So much time has passed at `weight` since the last look.
-    pub fn ran(&mut self, weight: Weight, seconds: u64, is_warming: bool) {
+    pub fn ran(&mut self, weight: Weight, time: Duration, is_warming: bool) {
+        let seconds = (self.at_step + time).as_secs() - self.at_step.as_secs();
+        self.at_step += time;
         let (at, lately) = std::mem::take(&mut self.lately);
         if lately != Split::default() {
             self.late.events(at, lately.extracted, lately.legacy);
@@ -237,6 +243,8 @@ impl Ledger {
 
     /// A step is entered: what legacy's times are is settled, if enough are known.
     pub fn enter(&mut self, weight: Weight) {
+        self.at_step = Duration::ZERO;
+        self.compared_before = self.evidence.comparisons.compared;
         if self.slow.is_none() {
             self.slow = self.times.freeze();
         }
@@ -244,27 +252,41 @@ impl Ledger {
         self.is_changed = true;
     }
 
-    /// A person has seen the alarms, and lets it rise again: the hard breaker and the e-CUSUM begin anew, the evidence stays.
-    pub fn resume(&mut self) {
-        self.late = Late::default();
-        self.evidence.late_alarms = 0;
-        self.hard = HardBreaker::default();
-        self.is_changed = true;
+    /// Of another release, or of the same one once a person has let it rise again after a rollback. What is known of legacy stays.
+    pub fn anew(&self, release: Option<Release>) -> Ledger {
+        let before = self.evidence.before;
+        Ledger {
+            evidence: Evidence { before, ..Evidence::default() },
+            times: self.times.clone(),
+            slow: self.slow,
+            at_step: Duration::ZERO,
+            ..Ledger::new(release)
+        }
+    }
+
+    /// So many more pairs were compared, and so many of them mismatched.
+    pub fn compared(&mut self, more: Comparisons) {
+        let known = &mut self.evidence.comparisons;
+        known.compared += more.compared;
+        known.mismatched += more.mismatched;
+        self.is_changed |= more.compared > 0;
     }
 
     /// What the judge is to judge at `step`.
-    pub fn evidence(
-        &self,
-        step: Weight,
-        comparisons: Comparisons,
-        coverage: Option<CoverageResult>,
-        external: Option<External>,
-    ) -> Evidence {
-        Evidence { step: Some(step), comparisons, coverage, external, ..self.evidence.clone() }
+    pub fn evidence(&self, step: Weight, coverage: Option<CoverageResult>, external: Option<External>) -> Evidence {
+        Evidence { step: Some(step), coverage, external, ..self.evidence.clone() }
     }
 
-    /// Requests of extracted at a weight, warm-up left aside: different users.
+    /// Time at this step.
+    pub const fn at_step(&self) -> Duration {
+        self.at_step
+    }
+
+    /// Different users that extracted was asked for at a weight; at none, comparisons since it was entered.
     pub fn requests_at(&self, weight: Weight) -> u64 {
+        if weight == Weight::NONE {
+            return self.evidence.comparisons.compared.saturating_sub(self.compared_before);
+        }
         self.evidence.stages.get(&weight).map_or(0, |stage| stage.assignments.extracted)
     }
 }

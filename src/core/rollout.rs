@@ -3,6 +3,8 @@
 //! Lowering comes first and waits for nothing but the data's owner; raising takes proof, time, traffic, and everybody's leave. A
 //! rollback is latched: evidence that stands would otherwise walk the ladder down, look by look.
 
+use std::time::Duration;
+
 use crate::calendar::Freeze;
 use crate::judge::hard::Trip;
 use crate::judge::{Decision, Reason, State, Verdict};
@@ -26,6 +28,8 @@ pub struct Seen<'a> {
     pub verdict: Option<&'a Verdict>,
     /// What the hard breaker says.
     pub trip: Option<Trip>,
+    /// Time at this step while the proxy ran, by a clock that nobody sets.
+    pub at_step: Duration,
     /// Different users that extracted was asked for at this step; comparisons at the shadow step.
     pub requests: u64,
     /// The routes that have not come as far as this one needs.
@@ -175,7 +179,7 @@ fn unproven(seen: &Seen<'_>) -> Vec<(Reason, String)> {
             waits.push((verdict.reason, why));
         }
     }
-    let left = seen.policy.at_least.saturating_sub(seen.progress.at_step);
+    let left = seen.policy.at_least.saturating_sub(seen.at_step);
     if !left.is_zero() {
         let at_least = words(seen.policy.at_least.as_secs());
         waits.push((Reason::Soak, format!("{} more at this step, of {at_least}", words(left.as_secs().max(1)))));

@@ -11,9 +11,9 @@ use strangler_core::observation::Failure;
 use strangler_core::side::Side;
 use strangler_core::unit::{End, Ended, Unit};
 
+use crate::live::witness::Seen;
 use crate::proxy::Worker;
 use crate::proxy::attached::RouteRuntime;
-use crate::proxy::witness::Seen;
 use crate::telemetry::access_log::Line;
 
 /// A request under way. Dropped, it is over; what was noted until then is what is told.
@@ -132,7 +132,12 @@ impl Finish {
         };
         let proxy = &self.worker.proxy;
         if let Some(end) = End::of(&ended) {
-            proxy.settings.witnesses.push(Seen { route, unit: *unit, end, at: proxy.begun.elapsed() });
+            proxy.settings.witnesses.push(Seen {
+                route: Arc::clone(&route.name),
+                unit: *unit,
+                end,
+                at: proxy.begun.elapsed(),
+            });
         }
     }
 

@@ -1,6 +1,8 @@
 //! A ledger on its way to the store and back: what was counted and the keys it was counted for go together, so that nothing is counted
 //! twice after a restart.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Ledger;
@@ -44,6 +46,8 @@ struct Counts {
     slow: Option<Thresholds>,
     stage: u16,
     stage_number: u32,
+    at_step_ms: u64,
+    compared_before: u64,
 }
 
 impl Ledger {
@@ -62,6 +66,8 @@ impl Ledger {
             slow: self.slow,
             stage: stage.basis_points(),
             stage_number,
+            at_step_ms: u64::try_from(self.at_step.as_millis()).unwrap_or(u64::MAX),
+            compared_before: self.compared_before,
         };
         let keys = if is_whole { self.keys.take_all() } else { self.keys.take_unsaved() };
         // Numbers and short texts only: there is nothing in it that cannot be written.
@@ -79,6 +85,8 @@ impl Ledger {
             late: counts.late,
             times: counts.times,
             slow: counts.slow,
+            at_step: Duration::from_millis(counts.at_step_ms),
+            compared_before: counts.compared_before,
             ..Ledger::default()
         };
         ledger.keys.set_stage(stage, counts.stage_number);

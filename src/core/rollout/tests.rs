@@ -37,7 +37,7 @@ fn policy() -> RolloutPolicy {
 }
 
 fn at(text: &str) -> Progress {
-    Progress { at_step: Duration::from_hours(1), ..Progress::fresh(note()).entering(step(text), note()) }
+    Progress::fresh(note()).entering(step(text), note())
 }
 
 fn verdict(weight: &str, extracted: (u64, u64), legacy: (u64, u64)) -> Verdict {
@@ -68,6 +68,7 @@ fn seen<'a>(route: &'a Route, policy: &'a RolloutPolicy, progress: &'a Progress,
         progress,
         verdict: Some(verdict),
         trip: None,
+        at_step: Duration::from_hours(1),
         requests: 10_000,
         unmet: &[],
         is_killed: false,
@@ -80,11 +81,10 @@ fn seen<'a>(route: &'a Route, policy: &'a RolloutPolicy, progress: &'a Progress,
 fn what_is_proven_and_has_stood_its_time_rises_one_step() {
     let (route, policy, verdict) = (samples::route("a", "/a"), policy(), sound());
     assert_eq!(look(&seen(&route, &policy, &at("10%"), &verdict)).action, Action::Rise(step("100%")));
-    let young = Progress { at_step: Duration::from_secs(599), ..at("10%") };
-    let found = look(&seen(&route, &policy, &young, &verdict));
+    let progress = at("10%");
+    let found = look(&Seen { at_step: Duration::from_secs(599), ..seen(&route, &policy, &progress, &verdict) });
     assert_eq!((found.action, found.reason), (Action::Stay, Reason::Soak));
     assert_eq!(found.waits_for, ["1s more at this step, of 10m"]);
-    let progress = at("10%");
     let quiet = look(&Seen { requests: 299, ..seen(&route, &policy, &progress, &verdict) });
     assert_eq!(quiet.waits_for, ["1 more users of extracted at this step, of 300"]);
     let done = look(&seen(&route, &policy, &at("100%"), &verdict));
@@ -127,7 +127,7 @@ fn everything_that_is_in_the_way_is_named() {
 #[test]
 fn harm_sends_it_back_whatever_is_in_the_way_and_once_only() {
     let route = samples::route("a", "/a");
-    let held = Progress { held: Some(note()), at_step: Duration::ZERO, ..at("10%") };
+    let held = Progress { held: Some(note()), ..at("10%") };
     let verdict = harmful();
     for (to, expect) in [
         (RollBackTo::Shadow, Some(step("shadow"))),
@@ -188,6 +188,7 @@ fn a_rollout_begins_with_its_first_step_when_that_is_allowed() {
             progress: &fresh,
             verdict: None,
             trip: None,
+            at_step: Duration::ZERO,
             requests: 0,
             unmet: &[],
             is_killed: false,
@@ -219,7 +220,6 @@ proptest! {
             ..policy()
         };
         let progress = Progress {
-            at_step: Duration::from_secs(at_step_s),
             held: is_held.then(note),
             latched: is_latched.then(|| Latch { note: note(), release: None }),
             ..at("10%")
@@ -227,7 +227,7 @@ proptest! {
         let verdicts = [sound(), harmful(), verdict("10%", (10, 0), (90, 0))];
         let verdict = &verdicts[which];
         let found = look(&Seen {
-            trip: is_tripped.then_some(Trip::Failing), requests, is_killed, is_state_known, now_unix_ms: now,
+            trip: is_tripped.then_some(Trip::Failing), at_step: Duration::from_secs(at_step_s), requests, is_killed, is_state_known, now_unix_ms: now,
             ..seen(&route, &policy, &progress, verdict)
         });
         let is_harm = is_tripped || (verdict.verdict == Decision::RollBack && !is_latched);

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::route::{RolloutPolicy, Step};
 use crate::runtime::Note;
@@ -15,8 +14,6 @@ pub struct Progress {
     pub weight: Weight,
     /// Whether it has entered a step. A rollout begins before its first step, at 0 %.
     pub is_begun: bool,
-    /// Time at this step while the proxy ran, by a clock that nobody sets.
-    pub at_step: Duration,
     /// Who or what brought it here.
     pub entered: Note,
     /// A person holds it there.
@@ -79,7 +76,6 @@ impl Progress {
         Progress {
             weight: Weight::NONE,
             is_begun: false,
-            at_step: Duration::ZERO,
             entered,
             held: None,
             latched: None,
@@ -110,14 +106,7 @@ impl Progress {
 
     /// At another step, from now on.
     pub fn entering(&self, step: Step, note: Note) -> Progress {
-        Progress {
-            weight: step.weight(),
-            is_begun: true,
-            at_step: Duration::ZERO,
-            entered: note,
-            approved: None,
-            ..self.clone()
-        }
+        Progress { weight: step.weight(), is_begun: true, entered: note, approved: None, ..self.clone() }
     }
 
     /// Sent back, and kept from rising.
@@ -126,7 +115,6 @@ impl Progress {
         Progress {
             weight: to.map_or(Weight::NONE, Step::weight),
             is_begun: to.is_some(),
-            at_step: Duration::ZERO,
             entered: note,
             latched,
             approved: None,
@@ -137,6 +125,8 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::judge::Gates;
     use crate::route::RollBackTo;
