@@ -242,6 +242,8 @@ pub struct Loaded {
 pub struct Late {
     /// Moves and kills.
     pub runtime: RuntimeState,
+    /// Weights of before, of routes that remember keys.
+    pub pasts: BTreeMap<RouteName, RoutePast>,
     /// Causes that were accepted.
     pub accepted: Accepted,
     /// Idempotency keys seen in the last day, oldest first.

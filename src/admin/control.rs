@@ -6,10 +6,12 @@
 mod accepts;
 mod kills;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 use strangler_core::name::RouteName;
+use strangler_core::past::RoutePast;
 use strangler_core::redact::accept::Accepted;
 use strangler_core::runtime::{
     DroppedRaise, MoveKind, Note, NoteError, Refusal, RuntimeState, WeightAsk, WeightChange,
@@ -302,12 +304,12 @@ impl Control {
     }
 
     /// Puts in force what a store says that answered after the start. What people have done since stays.
-    pub fn adopt(&self, found: &RuntimeState, accepted: Accepted) {
+    pub fn adopt(&self, found: &RuntimeState, pasts: &BTreeMap<RouteName, RoutePast>, accepted: Accepted) {
         let mut dropped = Vec::new();
         self.live.change(&mut |now| {
             let (next, ended) = now.runtime().with_found(found).settled(now.table());
             dropped = ended;
-            (next != *now.runtime()).then(|| Arc::new(now.with_runtime(&next)))
+            Some(Arc::new(now.with_runtime(&next)).resuming(pasts, now_unix_ms() / 1_000))
         });
         self.accepted.publish(accepted);
         self.forget(&dropped);

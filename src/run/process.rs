@@ -297,7 +297,7 @@ async fn open_store(options: &Options) -> (Store, Loaded) {
 async fn adopt_late(late: oneshot::Receiver<Late>, hand: Arc<Control>, pins: Arc<Pins>) {
     if let Ok(late) = late.await {
         late.pins.iter().for_each(|pin| pins.learn(pin));
-        hand.adopt(&late.runtime, late.accepted);
+        hand.adopt(&late.runtime, &late.pasts, late.accepted);
     }
 }
 

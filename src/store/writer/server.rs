@@ -183,7 +183,7 @@ impl Writer {
         if let Some(late) = server.late.take() {
             let runtime = RuntimeState::restore(both.moves.clone(), both.kills.values().cloned());
             let accepted = Accepted(both.accepted.clone());
-            let _ = late.send(Late { runtime, accepted, pins: arrived.pins });
+            let _ = late.send(Late { runtime, pasts: both.pasts.clone(), accepted, pins: arrived.pins });
         }
         self.known = both;
         self.database = Some(arrived.database);
