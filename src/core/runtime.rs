@@ -418,6 +418,19 @@ impl RuntimeState {
         next
     }
 
+    /// With what a store says that answered late: its kills and moves are in force, too. Of two moves of a route the younger one is.
+    pub fn with_found(&self, found: &RuntimeState) -> RuntimeState {
+        let mut next = found.clone();
+        next.kills.extend(self.kills.clone());
+        for (route, moved) in &self.moves {
+            let is_old = |other: &Move| other.note.at_unix_ms() > moved.note.at_unix_ms();
+            if !next.moves.get(route).is_some_and(is_old) {
+                next.moves.insert(route.clone(), moved.clone());
+            }
+        }
+        next
+    }
+
     /// Kills one route or all; answers the kill and the routes that it leaves where they are.
     ///
     /// A route by name whose data the extracted service owns is refused without `accept_stale`; `*` goes ahead and spares such routes,
