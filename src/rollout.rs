@@ -17,11 +17,10 @@ use strangler_core::judge::evidence::{Comparisons, CoverageResult};
 use strangler_core::judge::hard::Trip;
 use strangler_core::judge::{Verdict, judge, judge_without_forecast};
 use strangler_core::name::RouteName;
-use strangler_core::rollout::{Action, Look, Seen, WARMUP_S, look};
+use strangler_core::rollout::{Action, Look, Seen, look};
 use strangler_core::route::{Need, RolloutPolicy, Route};
 use strangler_core::runtime::{Note, Progress};
 use strangler_core::snapshot::Snapshot;
-use strangler_core::weight::Weight;
 use tokio::sync::watch;
 
 use crate::live::Publish;
@@ -191,6 +190,7 @@ impl Hand {
         let before = snapshot.runtime().rollouts().get(&route.name).cloned();
         let progress = before.clone().unwrap_or_else(|| Progress::fresh(note("the rollout begins")));
         let is_killed = snapshot.state(index).is_some_and(|state| state.killed);
+        book.warmup = policy.warmup;
         book.follow(&progress);
         let beside = (self.parts.beside)(route);
         let trip = book.tick(&progress, &beside, passed, is_killed, self.parts.begun.elapsed());
@@ -218,11 +218,14 @@ impl Hand {
             now_unix_ms: now_unix_ms(),
         });
         show(&self.parts.metrics, route, verdict.as_ref());
-        let view = view::of(policy, &progress, &found, verdict.as_ref(), &book.ledger);
-        self.parts.views.put(&route.name, view, wants_forecast);
-        self.act(route, before, &progress, &found, trip).await;
+        let stands = self.act(route, before, &progress, &found, trip).await.unwrap_or(progress);
+        if let Some(book) = self.books.get(&route.name) {
+            let view = view::of(policy, &stands, &found, verdict.as_ref(), &book.ledger);
+            self.parts.views.put(&route.name, view, wants_forecast);
+        }
     }
 
+    /// Does it; answers where the rollout stands then, if it moved.
     async fn act(
         &mut self,
         route: &Arc<Route>,
@@ -230,26 +233,34 @@ impl Hand {
         progress: &Progress,
         found: &Look,
         trip: Option<Trip>,
-    ) {
+    ) -> Option<Progress> {
         let (after, what, action) = match &found.action {
-            Action::Stay => return,
+            Action::Stay => return None,
             Action::Page => {
                 if self.looks % 60 == 1 {
                     tracing::error!(route = %route.name, why = found.why, "a rollout should be sent back, and must not be by itself");
                 }
-                return;
+                return None;
             }
             Action::Rise(step) => (progress.entering(*step, note(&found.why)), "rollout_step", "rise"),
             Action::Back(step) => (progress.rolled_back(*step, note(&found.why)), "rollout_back", "roll_back"),
         };
         let (from, to) = (progress.weight, after.weight);
         let moved = Decided { route: route.name.clone(), before, after, what };
+        let stands = moved.after.clone();
         match (self.parts.mover)(moved).await {
             Ok(()) => {
+                if let Some(book) = self.books.get_mut(&route.name) {
+                    book.follow(&stands);
+                }
                 tracing::warn!(route = %route.name, %from, %to, why = found.why, trip = trip.map(Trip::as_str), "a rollout moved");
                 self.parts.metrics.count_transition(route.name.as_str(), action, "rollout");
+                Some(stands)
             }
-            Err(why) => tracing::warn!(route = %route.name, %from, %to, why, "a rollout did not move"),
+            Err(why) => {
+                tracing::warn!(route = %route.name, %from, %to, why, "a rollout did not move");
+                None
+            }
         }
     }
 
@@ -297,11 +308,6 @@ fn note(why: &str) -> Note {
         why = "it is so decided".to_owned();
     }
     Note::by_the_rollout(now_unix_ms(), &why)
-}
-
-/// Whether what is seen now is of the first moments of a step.
-fn is_warming(at_step: Duration, weight: Weight) -> bool {
-    weight.is_split() && at_step.as_secs() < WARMUP_S
 }
 
 /// A lock that a panic has left behind is as good as any: what it holds is replaced whole.

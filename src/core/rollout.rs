@@ -12,9 +12,6 @@ use crate::route::{Need, RollBackTo, RolloutPolicy, Route, Step};
 use crate::runtime::{Progress, utc};
 use crate::weight::Weight;
 
-/// Seconds after each raise in which caches and pools are cold.
-pub use crate::judge::ladder::WARMUP_S;
-
 /// What is known at a look.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {

@@ -9,7 +9,7 @@ use strangler_core::runtime::Progress;
 use strangler_core::weight::Weight;
 
 use crate::live::witness::Seen;
-use crate::rollout::{Beside, is_warming};
+use crate::rollout::Beside;
 use crate::store::StoredLedger;
 
 /// Pieces after which the keys are written anew as one: ten minutes of a busy route.
@@ -18,6 +18,8 @@ const PIECES_MAX: u32 = 600;
 #[derive(Debug)]
 pub(super) struct Book {
     pub(super) ledger: Ledger,
+    /// How long caches may be cold after a raise.
+    pub(super) warmup: Duration,
     /// Where it stood at the last look.
     stood: Option<(Weight, bool)>,
     was_latched: bool,
@@ -32,6 +34,7 @@ impl Default for Book {
     fn default() -> Book {
         Book {
             ledger: Ledger::new(None),
+            warmup: Duration::ZERO,
             stood: None,
             was_latched: false,
             trip: None,
@@ -51,9 +54,14 @@ impl Book {
     }
 
     pub(super) fn note(&mut self, seen: &Seen) {
-        let is_warming = is_warming(self.ledger.at_step(), seen.unit.weight);
+        let is_warming = self.is_warming(seen.unit.weight);
         let trip = self.ledger.note(&seen.unit, seen.end, seen.at, is_warming);
         self.trip = self.trip.or(trip);
+    }
+
+    /// Whether what is seen now is of the first moments of a step.
+    fn is_warming(&self, weight: Weight) -> bool {
+        weight.is_split() && self.ledger.at_step() < self.warmup
     }
 
     /// Another step, another release, or another begin by a person's word.
@@ -88,7 +96,7 @@ impl Book {
         is_killed: bool,
         at: Duration,
     ) -> Option<Trip> {
-        let warm = is_warming(self.ledger.at_step(), progress.weight);
+        let warm = self.is_warming(progress.weight);
         if !is_killed {
             self.ledger.ran(progress.weight, passed, warm);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::calendar::{Freeze, Window};
 use crate::judge::gates::{CoverageGate, ErrorsGate, LatencyGate, MismatchGate};
+use crate::judge::ladder::WARMUP_S;
 use crate::judge::points::Points;
 use crate::judge::{GateName, Gates};
 use crate::limits::{FREEZES_MAX, NEEDS_MAX, STEPS_MAX};
@@ -24,6 +25,7 @@ const LADDER: [u16; 6] = [1, 5, 10, 25, 50, 100];
 pub(crate) struct RawRollout {
     steps: Option<Vec<Spanned<Step>>>,
     at_least: Option<Duration>,
+    warmup: Option<Duration>,
     min_requests: Option<u64>,
     errors: Option<Short<ErrorsGate>>,
     latency: Option<Short<LatencyGate>>,
@@ -79,6 +81,7 @@ impl RawRollout {
         RolloutPolicy {
             steps: self.steps.as_ref().or(defaults.steps.as_ref()).map_or_else(|| ladder(is_compared), values),
             at_least: self.at_least.or(defaults.at_least).unwrap_or(Duration::from_mins(10)),
+            warmup: self.warmup.or(defaults.warmup).unwrap_or(Duration::from_secs(WARMUP_S)),
             min_requests: self.min_requests.or(defaults.min_requests).unwrap_or(300),
             gates: self.gates(defaults, is_compared),
             roll_back_to: self.roll_back_to.or(defaults.roll_back_to).unwrap_or_default(),
@@ -146,6 +149,7 @@ pub(in crate::raw) fn rollout<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Op
     reader.key(&fields, "step", |reader, node| {
         let fields = reader.fields(node, &keys::STEP_KEYS)?;
         raw.at_least = reader.key(&fields, "at_least", |reader, node| reader.duration(node, true)).map(|it| it.value);
+        raw.warmup = reader.key(&fields, "warmup", |reader, node| reader.duration(node, true)).map(|it| it.value);
         let least = reader.key(&fields, "min_requests", |reader, node| reader.count(node, 0, COUNT_MAX));
         raw.min_requests = least.map(|it| it.value);
         Some(())

@@ -25,6 +25,7 @@ fn policy() -> RolloutPolicy {
     RolloutPolicy {
         steps: ["shadow", "1%", "10%", "100%"].map(step).into(),
         at_least: Duration::from_mins(10),
+        warmup: Duration::ZERO,
         min_requests: 300,
         gates: Gates::by_default(),
         roll_back_to: RollBackTo::Shadow,

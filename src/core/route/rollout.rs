@@ -17,6 +17,8 @@ pub struct RolloutPolicy {
     pub steps: Arc<[Step]>,
     /// Least time at a step, while the proxy runs. Default: 10 min.
     pub at_least: Duration,
+    /// How long caches may be cold after a raise: what is seen then counts against extracted and not for it. Default: 2 min.
+    pub warmup: Duration,
     /// Fewest requests that extracted was asked at a step (at the shadow step: comparisons). Default: 300.
     pub min_requests: u64,
     /// What must be proven. Default: failures and slow answers, and where the route is compared mismatches and coverage.

@@ -136,6 +136,7 @@ mod tests {
         route.rollout = Some(Arc::new(RolloutPolicy {
             steps: ["shadow", "10%", "50%"].map(step).into(),
             at_least: std::time::Duration::ZERO,
+            warmup: std::time::Duration::ZERO,
             min_requests: 0,
             gates: Gates::by_default(),
             roll_back_to: RollBackTo::Shadow,

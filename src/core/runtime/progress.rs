@@ -218,6 +218,7 @@ mod tests {
         RolloutPolicy {
             steps: steps.iter().map(|step| step.parse().unwrap()).collect(),
             at_least: Duration::ZERO,
+            warmup: Duration::ZERO,
             min_requests: 0,
             gates: Gates::by_default(),
             roll_back_to: RollBackTo::Shadow,

@@ -60,6 +60,12 @@ pub(in crate::raw) static STEP_KEYS: Block = Block {
     keys: &[
         Key::optional("at_least", Shape::Duration, "10m", "Time at a step, while the proxy runs."),
         Key::optional(
+            "warmup",
+            Shape::Duration,
+            "2m",
+            "How long caches may be cold after a raise: what is seen then counts against extracted and not for it.",
+        ),
+        Key::optional(
             "min_requests",
             COUNT,
             "300",
