@@ -290,6 +290,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/routes/{name}/unaccept", post(divergences::unaccept))
         .route("/api/v1/verdicts", get(api::verdicts))
         .route("/api/v1/audit", get(api::audit))
+        .route("/api/v1/audit/verify", get(api::verify_audit))
         .route_layer(from_fn_with_state(Arc::clone(&admin), demand_token));
     telemetry_routes()
         .route("/api/v1/status", get(api::status))

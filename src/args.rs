@@ -227,6 +227,9 @@ pub enum ClientCommand {
     /// Lifts a kill.
     #[command(after_help = "Example:\n  strangler unkill cart-total --reason 'fixed in 1.4.2'")]
     Unkill(UnkillArgs),
+    /// Shows who moved what, when and why, newest first; or whether anybody has tampered with that.
+    #[command(after_help = "Examples:\n  strangler audit cart-total --limit 20\n  strangler audit --verify")]
+    Audit(AuditArgs),
     /// Keeps a route's rollout where it is; harm still sends it back.
     #[command(after_help = "Example:\n  strangler hold cart-total --reason 'the sale begins'")]
     Hold(RolloutArgs),
@@ -348,6 +351,22 @@ pub struct ScopeArgs {
     /// Every route.
     #[arg(long)]
     pub all: bool,
+}
+
+/// Of `audit`.
+#[derive(Debug, ClapArgs)]
+pub struct AuditArgs {
+    /// Of this route only.
+    pub route: Option<RouteName>,
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub limit: u32,
+    /// Follows the chain of all entries: exit 1 where one was changed, taken out or put in between.
+    #[arg(long, conflicts_with_all = ["route", "limit"])]
+    pub verify: bool,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
 }
 
 /// Of `hold` and `resume`.

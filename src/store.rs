@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strangler_core::audit::Verifier;
 use strangler_core::chain::chain;
 use strangler_core::coverage::Row;
 use strangler_core::idempotency::PinKey;
@@ -191,6 +192,9 @@ pub struct AuditEntry {
     pub reason: String,
     /// Whether it was done.
     pub accepted: bool,
+    /// What links it to the one before; empty until stored, and of entries that are older than the chain.
+    #[serde(default)]
+    pub link: String,
 }
 
 /// Which divergences or audit entries are asked for.
@@ -497,6 +501,16 @@ impl Store {
     pub async fn audit(&self, listing: Listing) -> Result<Vec<AuditEntry>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Audit { listing, reply })?;
+        self.answer(answer).await?
+    }
+
+    /// Follows the chain of the audit a page further; answers the number of the last entry seen, and whether there may be more.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn follow_audit(&self, verifier: Verifier, after: u64) -> Result<(Verifier, u64, bool), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::FollowAudit { verifier, after, reply })?;
         self.answer(answer).await?
     }
 

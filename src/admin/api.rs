@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use strangler_core::audit::Verifier;
 use strangler_core::explain::Asked;
 use strangler_core::name::RouteName;
 use strangler_core::noise::ledger::EndpointReport;
@@ -439,6 +440,36 @@ pub(super) async fn audit(
     let Query(query) = query.map_err(|error| bad_query(&error))?;
     let audit = admin.state.control.store().audit(query.listing()).await?;
     Ok(Json(Audit { audit }).into_response())
+}
+
+/// What following the audit's chain has shown.
+#[derive(Serialize)]
+struct AuditVerified {
+    /// Whether no entry was changed, taken out or put in between.
+    intact: bool,
+    /// The number of the first entry that does not fit.
+    broken_at: Option<u64>,
+    /// Entries whose link is right.
+    linked: u64,
+    /// Entries that are older than the chain.
+    unlinked: u64,
+    /// The last link, to be noted elsewhere: whoever cuts the end off cannot know that.
+    head: Option<String>,
+}
+
+pub(super) async fn verify_audit(State(admin): App) -> Result<Response, Problem> {
+    let (mut verifier, mut after) = (Verifier::default(), 0);
+    loop {
+        // Page by page: changes are put on record in between.
+        let (next, last, is_more) = admin.state.control.store().follow_audit(verifier, after).await?;
+        (verifier, after) = (next, last);
+        if !is_more || verifier.broken_at.is_some() {
+            break;
+        }
+    }
+    let Verifier { linked, unlinked, broken_at, .. } = verifier;
+    let head = verifier.head().map(str::to_owned);
+    Ok(Json(AuditVerified { intact: broken_at.is_none(), broken_at, linked, unlinked, head }).into_response())
 }
 
 #[derive(Debug, Deserialize)]

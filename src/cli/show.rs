@@ -227,6 +227,39 @@ fn climbing(route: &Value) -> Option<Vec<String>> {
     Some(lines)
 }
 
+pub(super) fn audit(answer: &Value) -> String {
+    let mut rows = table(&["when", "who", "what", "route", "from", "to", "why"]);
+    for entry in list(answer, "audit") {
+        let what = text(entry, "what");
+        rows.add_row([
+            strangler_core::runtime::utc(number(entry, "at_unix_ms")),
+            text(entry, "who"),
+            if is(entry, "accepted") { what } else { format!("{what} (refused)") },
+            text(entry, "route"),
+            text(entry, "from"),
+            text(entry, "to"),
+            text(entry, "reason"),
+        ]);
+    }
+    shown(&rows)
+}
+
+pub(super) fn audit_verified(answer: &Value) -> String {
+    let (linked, unlinked, head) = (number(answer, "linked"), number(answer, "unlinked"), text(answer, "head"));
+    let mut out = if is(answer, "intact") {
+        format!("{linked} entries, none changed, taken out or put in between\n")
+    } else {
+        format!("! entry {} does not follow from the one before\n", text(answer, "broken_at"))
+    };
+    if unlinked > 0 {
+        let _ = writeln!(out, "{unlinked} older entries have no link, and prove nothing");
+    }
+    if !head.is_empty() {
+        let _ = writeln!(out, "the last link is {head}: noted elsewhere, it shows whether entries were cut off since");
+    }
+    out
+}
+
 pub(super) fn upgraded(answer: &Value) -> String {
     format!(
         "process {} serves ({}, ready after {} ms); process {} ends once its requests have\n",

@@ -63,6 +63,7 @@ pub mod compare;
 pub mod contract;
 pub mod redact;
 pub mod noise;
+pub mod audit;
 pub mod sketch;
 pub mod latency;
 pub mod coverage;

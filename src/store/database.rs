@@ -1,5 +1,6 @@
 //! The tables and the statements, for either database.
 
+mod audit;
 mod coverage;
 mod divergences;
 mod ledgers;
@@ -13,7 +14,7 @@ use strangler_core::past::RoutePast;
 use strangler_core::redact::accept::{Acceptance, AcceptedKey};
 use strangler_core::runtime::{Kill, Move, Progress};
 
-use crate::store::database::rows::{audit_of, insert, insert_divergences, kill_of, move_of};
+use crate::store::database::rows::{insert, insert_divergences, kill_of, move_of};
 use crate::store::link::{Dialect, Link};
 use crate::store::postgres::AddressError;
 use crate::store::schema::KNOWN;
@@ -200,14 +201,6 @@ impl Database {
             link.script("PRAGMA incremental_vacuum(4096); PRAGMA wal_checkpoint(TRUNCATE);").await?;
         }
         Ok(bytes)
-    }
-
-    /// Audit entries, newest first.
-    pub(super) async fn audit(&mut self, listing: &Listing) -> Result<Vec<AuditEntry>> {
-        let sql = "SELECT seq, at_unix_ms, who, what, route, before, after, reason, accepted FROM audit
-             WHERE ($1 IS NULL OR route = $1) AND at_unix_ms >= $2 ORDER BY seq DESC LIMIT $3";
-        let rows = self.link.rows(sql, &listed(listing)).await.map_err(sql_error("list the audit"))?;
-        rows.iter().map(audit_of).collect::<Option<Vec<_>>>().ok_or(DatabaseError::BadRow("audit"))
     }
 
     /// Writes the log back into the file and closes it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use strangler_core::audit::Verifier;
 use strangler_core::chain::chain;
 use strangler_core::coverage::Row;
 use strangler_core::ledger::Saved;
@@ -68,6 +69,11 @@ pub(super) enum Command {
     },
     Coverage {
         reply: oneshot::Sender<Result<Vec<Row>, StoreError>>,
+    },
+    FollowAudit {
+        verifier: Verifier,
+        after: u64,
+        reply: oneshot::Sender<Result<(Verifier, u64, bool), StoreError>>,
     },
     SaveLedgers {
         ledgers: Vec<(RouteName, Saved)>,
@@ -309,6 +315,17 @@ impl Writer {
                     None => Err(self.unhealthy()),
                 };
                 let _ = reply.send(found);
+            }
+            Command::FollowAudit { mut verifier, after, reply } => {
+                let found = match self.database.as_mut() {
+                    Some(database) => database.follow_audit(&mut verifier, after).await,
+                    None => {
+                        let _ = reply.send(Err(self.unhealthy()));
+                        return;
+                    }
+                };
+                let found = found.map(|(last, is_more)| (verifier, last, is_more));
+                let _ = reply.send(found.map_err(|error| StoreError::from(&error)));
             }
             Command::SaveLedgers { ledgers, reply } => {
                 let _ = reply.send(self.save_ledgers(&ledgers).await);

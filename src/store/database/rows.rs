@@ -7,6 +7,7 @@ use strangler_core::redact::accept::{Acceptance, AcceptedKey};
 use strangler_core::runtime::{Kill, Move, MoveKind, Note};
 use strangler_core::weight::Weight;
 
+use crate::store::database::audit::add as add_audit;
 use crate::store::link::{Link, Row, Value};
 use crate::store::{AuditEntry, Change, Keep, StoredCause, StoredDivergence};
 
@@ -88,24 +89,7 @@ pub(super) async fn insert(link: &mut Link, changes: &[Change], audit: &[AuditEn
     for change in changes {
         save_change(link, change).await?;
     }
-    for entry in audit {
-        link.run(
-            "INSERT INTO audit (at_unix_ms, who, what, route, before, after, reason, accepted)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            &[
-                entry.at_unix_ms.into(),
-                (&entry.who).into(),
-                (&entry.what).into(),
-                (&entry.route).into(),
-                (&entry.from).into(),
-                (&entry.to).into(),
-                (&entry.reason).into(),
-                u64::from(entry.accepted).into(),
-            ],
-        )
-        .await?;
-    }
-    Ok(())
+    add_audit(link, audit).await
 }
 
 async fn save_change(link: &mut Link, change: &Change) -> sqlx::Result<()> {
@@ -240,5 +224,6 @@ pub(super) fn audit_of(row: &Row) -> Option<AuditEntry> {
         to: row.maybe_text("after")?,
         reason: row.text("reason")?,
         accepted: row.flag("accepted")?,
+        link: row.text("link")?,
     })
 }
