@@ -43,6 +43,8 @@ pub const PINS_MAX: u64 = 500_000;
 const PINS_QUEUED_MAX: usize = 16_384;
 /// Name of the file in the state directory.
 pub const FILE_NAME: &str = "strangler.db";
+/// Between two looks whether a server is there.
+const SERVER_PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// Bounds of the store.
 #[derive(Clone, Copy, Debug)]
@@ -206,6 +208,9 @@ pub enum StoreError {
     /// The store has no sound file.
     #[error("the store is not healthy: {0}")]
     Unhealthy(String),
+    /// It is kept in the state directory, and not in the database yet.
+    #[error("the database was not told: {0}")]
+    Behind(String),
     /// It did not answer in time.
     #[error("the store did not answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
@@ -299,6 +304,7 @@ impl Store {
     ///
     /// Never fails, and waits for half a second at most: what the database says later comes by [`Loaded::late`].
     pub async fn open_server(state_dir: &Path, url_file: &Path, limits: StoreLimits) -> (Store, Loaded) {
+        let limits = StoreLimits { probe_every: limits.probe_every.min(SERVER_PROBE_EVERY), ..limits };
         let copy = state_dir.join(FILE_NAME);
         let mut opened = sqlite::open(state_dir, &copy).await;
         let mut local = opened.database.take().filter(database::Database::is_lasting);

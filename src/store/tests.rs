@@ -29,7 +29,7 @@ impl Ground {
 
     async fn open(&self, limits: StoreLimits) -> (Store, Loaded) {
         let Some(server) = &self.server else { return Store::open(self.dir.path(), limits).await };
-        let opened = Store::open_server(self.dir.path(), &server.url_file(self.dir.path()), limits).await;
+        let opened = Store::open_server(self.dir.path(), &server::url_file(server, self.dir.path()), limits).await;
         until(&opened.0, |health| health.healthy).await;
         waited_for(opened).await
     }

@@ -327,14 +327,14 @@ impl Writer {
             _ => {
                 self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
                 self.remember(audit);
-                return Err(self.unhealthy());
+                return Err(self.not_written());
             }
         };
         if let Err(error) = result {
             self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
             self.remember(audit);
             self.fail(&error);
-            return Err(self.unhealthy());
+            return Err(self.not_written());
         }
         if is_file {
             self.acknowledged(&changes).await;
@@ -342,7 +342,7 @@ impl Writer {
         }
         self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
         self.remember(audit);
-        Err(self.unhealthy())
+        Err(self.not_written())
     }
 
     async fn write(&mut self, batch: &mut Vec<Record>) {
@@ -431,6 +431,10 @@ impl Writer {
         let Some(database) = self.database.as_mut().filter(|_| is_healthy || !self.is_file) else {
             return;
         };
+        if self.server.is_some() {
+            // Others write there, too.
+            self.route_bytes.clear();
+        }
         match database.sweep(self.limits.divergences_per_route_max, bytes_kept, self.limits.audit_rows_max).await {
             Ok(bytes) => {
                 self.divergence_bytes = bytes;
@@ -543,7 +547,17 @@ impl Writer {
         });
     }
 
+    /// Of what is in force: it may be kept all the same.
+    fn not_written(&self) -> StoreError {
+        let is_kept = self.server.as_ref().is_some_and(|server| server.local.is_some());
+        if is_kept { StoreError::Behind(self.why()) } else { self.unhealthy() }
+    }
+
     fn unhealthy(&self) -> StoreError {
-        StoreError::Unhealthy(self.health.borrow().why.clone().unwrap_or_else(|| "no file".to_owned()))
+        StoreError::Unhealthy(self.why())
+    }
+
+    fn why(&self) -> String {
+        self.health.borrow().why.clone().unwrap_or_else(|| "no file".to_owned())
     }
 }
