@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use strangler_core::chain::chain;
+use strangler_core::coverage::Row;
 use strangler_core::idempotency::PinKey;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
@@ -488,6 +489,26 @@ impl Store {
     pub async fn audit(&self, listing: Listing) -> Result<Vec<AuditEntry>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Audit { listing, reply })?;
+        self.answer(answer).await?
+    }
+
+    /// Adds to what was seen, all or nothing.
+    ///
+    /// # Errors
+    /// When it is not on the disk; after [`StoreError::TimedOut`] and [`StoreError::Closed`] that cannot be told.
+    pub async fn add_coverage(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::AddCoverage { rows, reply })?;
+        self.answer(answer).await?
+    }
+
+    /// What was seen in the last days, by whichever process.
+    ///
+    /// # Errors
+    /// When there is no sound file, or it cannot be read.
+    pub async fn coverage(&self) -> Result<Vec<Row>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Coverage { reply })?;
         self.answer(answer).await?
     }
 

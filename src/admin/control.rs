@@ -277,7 +277,7 @@ impl Control {
     pub fn with_table(&self, table: &Arc<RoutingTable>) -> Vec<DroppedRaise> {
         let mut dropped = Vec::new();
         self.live.change(&mut |now| {
-            let (next, ended) = now.with_table(Arc::clone(table));
+            let (next, ended) = now.with_table(Arc::clone(table), now_unix_ms());
             dropped = ended;
             Some(Arc::new(next))
         });

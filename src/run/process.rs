@@ -92,6 +92,7 @@ impl Process {
             access_log: options.access_log.is_some(),
             pins: Arc::new(Pins::new(keys.redaction, store.clone(), Arc::clone(&metrics), &loaded.pins)),
             writes: Arc::default(),
+            witnesses: Arc::default(),
         };
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
         let budget = ByteBudget::new(SHADOW_BYTES_MAX);

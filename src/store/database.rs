@@ -1,5 +1,6 @@
 //! The tables and the statements, for either database.
 
+mod coverage;
 mod divergences;
 mod pins;
 mod rows;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::store::link::Dialect;
 
 /// One entry per version; the database says how many it has seen. Never edit one that has shipped: add another.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 6] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE moves (
@@ -50,6 +50,20 @@ const MIGRATIONS: [&str; 4] = [
     DROP INDEX divergences_of_signature;
     CREATE INDEX divergences_of_signature ON divergences (route, signature, score_ms);
 ",
+    "
+    CREATE TABLE coverage (
+        route TEXT NOT NULL, day INTEGER NOT NULL, sort TEXT NOT NULL, name TEXT NOT NULL, requests INTEGER NOT NULL,
+        comparisons INTEGER NOT NULL, PRIMARY KEY (route, day, sort, name)
+    );
+    CREATE INDEX coverage_by_day ON coverage (day);
+",
+    "
+    CREATE TABLE rollouts (route TEXT PRIMARY KEY, progress TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE ledgers (route TEXT PRIMARY KEY, counts TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE ledger_keys (
+        route TEXT NOT NULL, piece INTEGER NOT NULL, keys BLOB NOT NULL, PRIMARY KEY (route, piece)
+    ) WITHOUT ROWID;
+",
 ];
 
 /// How many versions there are.
@@ -83,9 +97,9 @@ mod tests {
     #[test]
     fn what_is_left_to_do_follows_from_the_version() {
         let versions = |done| migrations(Dialect::Sqlite, done).map(|todo| todo.iter().map(|one| one.0).collect());
-        assert_eq!(versions(0), Some(vec![1, 2, 3, 4]));
-        assert_eq!(versions(3), Some(vec![4]));
-        assert_eq!((versions(4), versions(5)), (Some(vec![]), None));
+        assert_eq!(versions(0), Some(vec![1, 2, 3, 4, 5, 6]));
+        assert_eq!(versions(5), Some(vec![6]));
+        assert_eq!((versions(6), versions(7)), (Some(vec![]), None));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use strangler_core::chain::chain;
+use strangler_core::coverage::Row;
 use strangler_core::redact::accept::AcceptedKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -58,6 +59,13 @@ pub(super) enum Command {
     Audit {
         listing: Listing,
         reply: oneshot::Sender<Result<Vec<AuditEntry>, StoreError>>,
+    },
+    AddCoverage {
+        rows: Vec<Row>,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    Coverage {
+        reply: oneshot::Sender<Result<Vec<Row>, StoreError>>,
     },
     HandOver {
         reply: oneshot::Sender<()>,
@@ -281,6 +289,18 @@ impl Writer {
             Command::Divergences { listing, reply } => read!(self, reply, |database| database.divergences(&listing)),
             Command::Causes { listing, reply } => read!(self, reply, |database| database.causes(&listing)),
             Command::Audit { listing, reply } => read!(self, reply, |database| database.audit(&listing)),
+            Command::AddCoverage { rows, reply } => {
+                let _ = reply.send(self.add_coverage(&rows).await);
+            }
+            Command::Coverage { reply } => {
+                let is_file = self.is_file;
+                // What lies in memory is not what was stored before.
+                let found = match self.database.as_mut().filter(|_| is_file) {
+                    Some(database) => database.coverage().await.map_err(|error| StoreError::from(&error)),
+                    None => Err(self.unhealthy()),
+                };
+                let _ = reply.send(found);
+            }
             Command::HandOver { reply } => {
                 self.is_handed = true;
                 let _ = reply.send(());
@@ -411,6 +431,19 @@ impl Writer {
         batch.clear();
     }
 
+    /// What cannot be written stays with whoever counts.
+    async fn add_coverage(&mut self, rows: &[Row]) -> Result<(), StoreError> {
+        let is_sound = self.is_file && self.health.borrow().healthy;
+        let Some(database) = self.database.as_mut().filter(|_| is_sound) else {
+            return Err(self.unhealthy());
+        };
+        if let Err(error) = database.add_coverage(rows).await {
+            self.fail(&error);
+            return Err(self.unhealthy());
+        }
+        Ok(())
+    }
+
     fn count_unsaved(&self, pins: usize) {
         self.counters.pins_unsaved.fetch_add(pins as u64, Ordering::Relaxed);
     }
@@ -438,7 +471,11 @@ impl Writer {
         match database.sweep(self.limits.divergences_per_route_max, bytes_kept, self.limits.audit_rows_max).await {
             Ok(bytes) => {
                 self.divergence_bytes = bytes;
-                if let Err(error) = database.sweep_pins(self.limits.pins_max).await {
+                let mut swept = database.sweep_pins(self.limits.pins_max).await;
+                if swept.is_ok() {
+                    swept = database.sweep_coverage().await;
+                }
+                if let Err(error) = swept {
                     self.fail(&error);
                 }
             }
