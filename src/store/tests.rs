@@ -74,6 +74,7 @@ on_both!(
     of_one_signature_those_that_are_worth_most_stay_and_one_can_be_looked_up,
     an_accepted_cause_outlives_a_restart,
     a_text_with_a_nul_costs_nothing_else,
+    what_was_seen_is_added_up_and_read_back,
 );
 
 fn limits() -> StoreLimits {
@@ -504,5 +505,26 @@ async fn a_text_with_a_nul_costs_nothing_else(ground: &Ground) {
     let listing = Listing { limit: 10, ..Listing::default() };
     eventually(async || store.divergences(listing.clone()).await.unwrap().pop()).await;
     assert_eq!(store.audit(listing).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+async fn what_was_seen_is_added_up_and_read_back(ground: &Ground) {
+    use strangler_core::coverage::{Counts, Sort, day_of_unix_ms};
+    let (store, _) = ground.open(limits()).await;
+    let day = day_of_unix_ms(now_unix_ms());
+    let row = |day, requests| Row {
+        route: name("cart"),
+        day,
+        sort: Sort::Method,
+        name: "GET".into(),
+        counts: Counts { requests, comparisons: 1 },
+    };
+    for requests in [3, 4] {
+        store.add_coverage(vec![row(day, requests), row(day - 100, 1)]).await.unwrap();
+    }
+    store.close().await;
+    let (store, _) = ground.open(limits()).await;
+    let summed = Row { counts: Counts { requests: 7, comparisons: 2 }, ..row(day, 7) };
+    assert_eq!(store.coverage().await.unwrap(), [summed]);
     store.close().await;
 }
