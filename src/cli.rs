@@ -11,8 +11,9 @@ mod show;
 mod verdicts;
 
 use crate::args::{
-    AcceptArgs, AdminArgs, ApplyArgs, ClientCommand, DivergencesArgs, ExplainArgs, Format, KillArgs, ReplayArgs,
-    ScopeArgs, StatusArgs, UnacceptArgs, UnkillArgs, UpgradeArgs, VerdictsArgs, WeightArgs,
+    AcceptArgs, AdminArgs, ApplyArgs, ApproveArgs, ClientCommand, DivergencesArgs, ExplainArgs, Format, KillArgs,
+    ReplayArgs, RollbackArgs, RolloutArgs, ScopeArgs, StatusArgs, UnacceptArgs, UnkillArgs, UpgradeArgs, VerdictsArgs,
+    WeightArgs,
 };
 use crate::cli::client::Client;
 pub use crate::cli::client::ClientError;
@@ -66,6 +67,10 @@ pub fn run(command: &ClientCommand, out: &mut dyn Write) -> Result<(), CliError>
         ClientCommand::Accept(args) => accept(args, out),
         ClientCommand::Unaccept(args) => unaccept(args, out),
         ClientCommand::Replay(args) => replay(args, out),
+        ClientCommand::Hold(args) => rollout("hold", args, out),
+        ClientCommand::Resume(args) => rollout("resume", args, out),
+        ClientCommand::Approve(args) => approve(args, out),
+        ClientCommand::Rollback(args) => rollback(args, out),
         ClientCommand::Verdicts(args) => verdicts(args, out),
     }
 }
@@ -117,6 +122,25 @@ fn unkill(args: &UnkillArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let body = json!({"reason": args.reason, "by": by()});
     let answer = Client::new(&args.admin)?.post(&path(&args.scope, "unkill"), &body)?;
     print(&args.admin, &answer, show::lifted, out)
+}
+
+fn rollout(verb: &str, args: &RolloutArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let body = json!({"reason": args.reason, "by": by()});
+    let answer = Client::new(&args.admin)?.post(&format!("/api/v1/routes/{}/rollout/{verb}", args.route), &body)?;
+    print(&args.admin, &answer, show::rollout, out)
+}
+
+fn approve(args: &ApproveArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let step = args.step.map(|step| step.to_string());
+    let body = json!({"reason": args.reason, "step": step, "by": by()});
+    let answer = Client::new(&args.admin)?.post(&format!("/api/v1/routes/{}/rollout/approve", args.route), &body)?;
+    print(&args.admin, &answer, show::rollout, out)
+}
+
+fn rollback(args: &RollbackArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let body = json!({"reason": args.reason, "accept_stale": args.accept_stale, "by": by()});
+    let answer = Client::new(&args.admin)?.post(&format!("/api/v1/routes/{}/rollout/rollback", args.route), &body)?;
+    print(&args.admin, &answer, show::rollout, out)
 }
 
 fn upgrade(args: &UpgradeArgs, out: &mut dyn Write) -> Result<(), CliError> {

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use strangler_core::chain::chain;
 use strangler_core::coverage::Row;
 use strangler_core::idempotency::PinKey;
+use strangler_core::ledger::Saved;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
 use strangler_core::redact::accept::{Acceptance, Accepted, AcceptedKey};
-use strangler_core::runtime::{Kill, KillScope, KillSource, Move, RuntimeState};
+use strangler_core::runtime::{Kill, KillScope, KillSource, Move, Progress, RuntimeState};
 use strangler_core::side::Side;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -144,6 +145,19 @@ pub enum Change {
     Past(RouteName, Option<RoutePast>),
     /// A cause accepted as an intended change; `None`: taken back.
     Accept(AcceptedKey, Option<Acceptance>),
+    /// How far a rollout has come; `None`: the route has none any more.
+    Rollout(RouteName, Option<Progress>),
+}
+
+/// What a rollout has counted, as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLedger {
+    /// The route.
+    pub route: RouteName,
+    /// The counts, as JSON.
+    pub counts: String,
+    /// The keys that they were counted for, in the order in which they were written.
+    pub keys: Vec<Vec<u8>>,
 }
 
 /// Which side has seen an idempotency key.
@@ -512,6 +526,26 @@ impl Store {
         self.answer(answer).await?
     }
 
+    /// Keeps what rollouts have counted since they were saved last, all or nothing.
+    ///
+    /// # Errors
+    /// When it is not on record; after [`StoreError::TimedOut`] that cannot be told.
+    pub async fn save_ledgers(&self, ledgers: Vec<(RouteName, Saved)>) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::SaveLedgers { ledgers, reply })?;
+        self.answer(answer).await?
+    }
+
+    /// What rollouts had counted.
+    ///
+    /// # Errors
+    /// When nothing lasting is there, or it cannot be read.
+    pub async fn ledgers(&self) -> Result<Vec<StoredLedger>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Ledgers { reply })?;
+        self.answer(answer).await?
+    }
+
     /// Weights and kills are another process's from now on: what was asked for before is on record when this answers (after 5 s at
     /// the latest), and none of them is written afterwards. Divergences and the audit still are, until the store is closed.
     pub async fn hand_over(&self) {
@@ -553,8 +587,8 @@ impl Store {
 
 impl Loaded {
     fn of(known: Known, pins: Vec<StoredPin>, path: PathBuf) -> Loaded {
-        let Known { moves, kills, pasts, accepted } = known;
-        let runtime = RuntimeState::restore(moves, kills.into_values());
+        let Known { moves, kills, pasts, accepted, rollouts } = known;
+        let runtime = RuntimeState::restore(moves, kills.into_values(), rollouts);
         Loaded { runtime, pasts, accepted: Accepted(accepted), pins, path, late: None }
     }
 }

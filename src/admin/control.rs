@@ -5,6 +5,7 @@
 
 mod accepts;
 mod kills;
+mod rollouts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::sync::Mutex;
 
 pub use crate::admin::control::accepts::{AcceptError, AcceptedStatus};
 pub use crate::admin::control::kills::KillOutcome;
+pub use crate::admin::control::rollouts::{RolloutMove, RolloutOutcome};
 use crate::live::Publish;
 use crate::live::accepted::LiveAccepted;
 use crate::store::{AuditEntry, Change, Store, StoreError, now_unix_ms};

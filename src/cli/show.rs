@@ -106,6 +106,8 @@ pub(super) fn status(answer: &Value) -> String {
         let verdict = text(numbers, "verdict");
         let compare = if verdict.is_empty() || compare == "-" { compare } else { format!("{compare} · {verdict}") };
         let waits = texts(route, "waits_for");
+        // All of them stand below.
+        let more = if waits.len() > 1 { format!(" and {} more", waits.len() - 1) } else { String::new() };
         rows.add_row([
             text(route, "name"),
             if stage == lifted { stage } else { format!("{stage} ({lifted})") },
@@ -117,12 +119,16 @@ pub(super) fn status(answer: &Value) -> String {
             text(route, "data"),
             if shadow.is_empty() { "-".to_owned() } else { shadow },
             compare,
-            if waits.is_empty() { "-".to_owned() } else { waits.join(", ") },
+            waits.first().map_or_else(
+                || "-".to_owned(),
+                |first| format!("{}{more}", first.chars().take(60).collect::<String>()),
+            ),
         ]);
         let breaker = text(route, "breaker");
         if !breaker.is_empty() && breaker != "closed" {
             notes.push(format!("{}: breaker {}", text(route, "name"), breaker.replace('_', " ")));
         }
+        notes.extend(climbing(route).into_iter().flatten());
         let drift = text(route, "drift");
         if !drift.is_empty() {
             notes.push(format!("{}: {drift}", text(route, "name")));
@@ -185,6 +191,40 @@ pub(super) fn killed(answer: &Value) -> String {
         );
     }
     out + &warning(answer)
+}
+
+pub(super) fn rollout(answer: &Value) -> String {
+    let (route, asked) = (text(answer, "route"), text(answer, "asked"));
+    let (from, to) = (text(answer, "from"), text(answer, "to"));
+    let moved = if from == to { format!("at {to}") } else { format!("{from} → {to}") };
+    format!("{route}: {asked}, {moved}\n  {}\n{}", text(answer, "note"), warning(answer))
+}
+
+/// What a rollout waits for, a line each.
+fn climbing(route: &Value) -> Option<Vec<String>> {
+    let rollout = route.get("rollout").filter(|rollout| !rollout.is_null())?;
+    let (step, next) = (text(rollout, "step"), text(rollout, "next"));
+    let at = if step.is_empty() { "before its first step".to_owned() } else { format!("at {step}") };
+    let to = if next.is_empty() { String::new() } else { format!(" → {next}") };
+    let verdict = format!("{} ({})", text(rollout, "verdict"), text(rollout, "reason"));
+    let mut lines = vec![format!(
+        "{}: {at}{to} since {} · {verdict}: {}",
+        text(route, "name"),
+        text(rollout, "since"),
+        text(rollout, "why")
+    )];
+    lines.extend(texts(rollout, "waits_for").iter().map(|wait| format!("  waits for {wait}")));
+    let gates = rollout.get("gates").and_then(Value::as_object).into_iter().flatten();
+    for (name, gate) in gates.filter(|(_, gate)| number(gate, "needs_requests") > 0) {
+        let eta = number(gate, "eta_s");
+        let eta = if eta > 0 {
+            format!(", about {} at this traffic", strangler_core::rollout::words(eta))
+        } else {
+            String::new()
+        };
+        lines.push(format!("  {} needs {} more requests{eta}", plain(name), number(gate, "needs_requests")));
+    }
+    Some(lines)
 }
 
 pub(super) fn upgraded(answer: &Value) -> String {

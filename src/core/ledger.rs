@@ -252,6 +252,12 @@ impl Ledger {
         self.is_changed = true;
     }
 
+    /// Whether it counts for that weight.
+    pub fn stands_at(&self, weight: Weight) -> bool {
+        let (stage, number) = self.keys.stage();
+        stage == weight && number > 0
+    }
+
     /// Of another release, or of the same one once a person has let it rise again after a rollback. What is known of legacy stays.
     pub fn anew(&self, release: Option<Release>) -> Ledger {
         let before = self.evidence.before;

@@ -117,15 +117,11 @@ fn harm(seen: &Seen<'_>) -> Option<(Reason, String)> {
 
 /// Where it goes back to. The hard breaker leaves nobody there.
 fn target(seen: &Seen<'_>) -> Option<Step> {
-    let shadow = seen.policy.steps.first().copied().filter(|step| *step == Step::Shadow);
-    match seen.policy.roll_back_to {
-        RollBackTo::Legacy => None,
-        RollBackTo::PreviousStep if seen.trip.is_none() => {
-            let step = seen.progress.step(seen.policy)?;
-            seen.policy.steps.get(step.checked_sub(1)?).copied()
-        }
-        RollBackTo::PreviousStep | RollBackTo::Shadow => shadow,
-    }
+    let to = match seen.policy.roll_back_to {
+        RollBackTo::PreviousStep if seen.trip.is_some() => RollBackTo::Shadow,
+        to => to,
+    };
+    seen.policy.target(seen.progress.step(seen.policy), to)
 }
 
 /// What holds it, whatever is proven.

@@ -8,6 +8,7 @@
 //! users to legacy; a person can, by name and knowing that legacy is stale.
 
 mod note;
+mod ask;
 mod progress;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 
 use crate::name::{JourneyName, NameError, RouteName};
 use crate::route::Route;
+pub use crate::runtime::ask::{RolloutAsk, RolloutChange};
 pub use crate::runtime::note::{BY_BYTES_MAX, Note, NoteError, REASON_BYTES_MAX, utc};
 pub use crate::runtime::progress::{Approval, Latch, Progress, RELEASE_BYTES_MAX, Release};
 use crate::table::RoutingTable;
@@ -208,6 +210,33 @@ pub enum Refusal {
          place of `rollout:` in the file gives the weight to the file)"
     )]
     RollingOut(RouteName),
+    /// Nothing climbs there.
+    #[error("`{0}` has no `rollout`; its weight is the file's, and `strangler weight` moves it")]
+    NoRollout(RouteName),
+    /// Nothing holds it.
+    #[error("the rollout of `{0}` is neither held nor latched, so there is nothing to resume")]
+    NotHeld(RouteName),
+    /// It is not the step that comes next, or nobody has to approve it.
+    #[error("the rollout of `{route}` waits for no approval of {step}: {why}")]
+    NotAwaited {
+        /// The route.
+        route: RouteName,
+        /// The step named, or the one that comes next.
+        step: String,
+        /// Why it does not.
+        why: String,
+    },
+    /// Four eyes see more than two.
+    #[error("`four_eyes`: {by} has moved the rollout of `{route}` last, so somebody else has to approve it")]
+    SamePerson {
+        /// The route.
+        route: RouteName,
+        /// Who.
+        by: String,
+    },
+    /// It is at the bottom.
+    #[error("the rollout of `{0}` has sent nobody to extracted, so there is nothing to roll back")]
+    NothingToRollBack(RouteName),
     /// The routes of its journey would no longer have one weight.
     #[error(
         "the routes of the journey `{journey}` move together (`together: true`), and `{route}` at {weight} would leave the others \
@@ -295,9 +324,17 @@ pub struct RuntimeState {
 
 impl RuntimeState {
     /// As it was stored.
-    pub fn restore(moves: impl IntoIterator<Item = (RouteName, Move)>, kills: impl IntoIterator<Item = Kill>) -> Self {
+    pub fn restore(
+        moves: impl IntoIterator<Item = (RouteName, Move)>,
+        kills: impl IntoIterator<Item = Kill>,
+        rollouts: impl IntoIterator<Item = (RouteName, Progress)>,
+    ) -> Self {
         let kills = kills.into_iter().map(|kill| ((kill.scope.clone(), kill.source), kill));
-        RuntimeState { moves: moves.into_iter().collect(), kills: kills.collect(), rollouts: BTreeMap::new() }
+        RuntimeState {
+            moves: moves.into_iter().collect(),
+            kills: kills.collect(),
+            rollouts: rollouts.into_iter().collect(),
+        }
     }
 
     /// Every moved weight.

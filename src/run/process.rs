@@ -20,6 +20,7 @@ use crate::proxy::attached::Attached;
 use crate::proxy::listener;
 use crate::proxy::pins::Pins;
 use crate::proxy::{self, CopyQueue, Proxy};
+use crate::rollout::Views;
 use crate::run::first::{First, tokens};
 use crate::run::keys::Keys;
 use crate::run::lock::Lock;
@@ -27,6 +28,7 @@ use crate::run::options::Options;
 use crate::run::reload::{readiness, reloader, serve_applies};
 use crate::run::replay;
 use crate::run::report;
+use crate::run::rollouts::{self, Rolling};
 use crate::run::signals::{End, Signals, Told};
 use crate::run::sockets::{Inherited, Listening};
 use crate::run::systemd::Manager;
@@ -172,6 +174,11 @@ impl Process {
         control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), Arc::clone(&ledger)));
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
+        let views = Arc::<Views>::default();
+        let rolling =
+            Rolling::start(rollouts::parts(&proxy, &live, &hand, &store, &metrics, &views), predecessor.is_some())
+                .map_err(system("the thread that moves rollouts"))?;
+
         let (drain, draining) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
         let (hurry, hurried) = watch::channel(false);
@@ -201,6 +208,7 @@ impl Process {
             numbers: report::numbers(&metrics, &ledger),
             plane: report::plane(&live),
             verdicts: report::verdicts(&ledger),
+            rollout: rollouts::shown(&views),
             apply,
             replay: replay::on_a_thread(replayer),
             upgrade: upgrade.clone(),
@@ -246,6 +254,7 @@ impl Process {
         };
         match end {
             End::Signal(cause) => {
+                rolling.stop();
                 upgrader.abandon();
                 manager.stopping();
                 let delay = options.server.drain.delay;
@@ -270,6 +279,7 @@ impl Process {
                 tracing::info!(pid = heir.pid, "handed over: no new connections here, requests under way end");
                 manager.main_pid(heir.pid);
                 let _ = stop.send(true);
+                rolling.stop();
                 upgrader.release();
                 control.block_on(stop_planes);
                 control.block_on(store.hand_over());

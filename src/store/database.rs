@@ -2,6 +2,7 @@
 
 mod coverage;
 mod divergences;
+mod ledgers;
 mod pins;
 mod rows;
 
@@ -10,7 +11,7 @@ use std::io;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
 use strangler_core::redact::accept::{Acceptance, AcceptedKey};
-use strangler_core::runtime::{Kill, Move};
+use strangler_core::runtime::{Kill, Move, Progress};
 
 use crate::store::database::rows::{audit_of, insert, insert_divergences, kill_of, move_of};
 use crate::store::link::{Dialect, Link};
@@ -71,6 +72,7 @@ pub(super) struct State {
     pub(super) kills: Vec<Kill>,
     pub(super) pasts: Vec<(RouteName, RoutePast)>,
     pub(super) accepted: Vec<(AcceptedKey, Acceptance)>,
+    pub(super) rollouts: Vec<(RouteName, Progress)>,
 }
 
 pub(super) type Result<T> = std::result::Result<T, DatabaseError>;
@@ -130,6 +132,7 @@ impl Database {
             kills: kills.ok_or(DatabaseError::BadRow("kills"))?,
             pasts: self.pasts().await?,
             accepted: self.accepted().await?,
+            rollouts: self.rollouts().await?,
         })
     }
 
@@ -145,7 +148,8 @@ impl Database {
     pub(super) async fn save_all(&mut self, changes: &[Change], audit: &[AuditEntry]) -> Result<()> {
         const DOING: &str = "save all changes anew";
         self.link.begin().await.map_err(sql_error(DOING))?;
-        let emptied = "DELETE FROM moves; DELETE FROM kills; DELETE FROM pasts; DELETE FROM accepted;";
+        let emptied =
+            "DELETE FROM moves; DELETE FROM kills; DELETE FROM pasts; DELETE FROM accepted; DELETE FROM rollouts;";
         let done = match self.link.script(emptied).await {
             Ok(()) => insert(&mut self.link, changes, audit).await,
             Err(error) => Err(error),

@@ -100,6 +100,10 @@ impl Row {
         number.and_then(|number| u64::try_from(number).ok())
     }
 
+    pub(super) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        of_row!(self, name)
+    }
+
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
         self.number(name).map(|number| number != 0)
     }

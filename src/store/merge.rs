@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
 use strangler_core::redact::accept::{Acceptance, AcceptedKey};
-use strangler_core::runtime::{Kill, KillScope, KillSource, Move};
+use strangler_core::runtime::{Kill, KillScope, KillSource, Move, Progress};
 
 use crate::store::Change;
 use crate::store::database::State;
@@ -19,6 +19,7 @@ pub(super) struct Known {
     pub(super) kills: BTreeMap<(KillScope, KillSource), Kill>,
     pub(super) pasts: BTreeMap<RouteName, RoutePast>,
     pub(super) accepted: BTreeMap<AcceptedKey, Acceptance>,
+    pub(super) rollouts: BTreeMap<RouteName, Progress>,
 }
 
 /// What a change is about.
@@ -28,6 +29,7 @@ pub(super) enum Subject {
     Kill(KillScope, KillSource),
     Past(RouteName),
     Accept(AcceptedKey),
+    Rollout(RouteName),
 }
 
 impl Subject {
@@ -37,6 +39,7 @@ impl Subject {
             Change::Kill(scope, source, _) => Subject::Kill(scope.clone(), *source),
             Change::Past(route, _) => Subject::Past(route.clone()),
             Change::Accept(key, _) => Subject::Accept(key.clone()),
+            Change::Rollout(route, _) => Subject::Rollout(route.clone()),
         }
     }
 }
@@ -48,6 +51,7 @@ impl From<State> for Known {
             kills: state.kills.into_iter().map(|kill| ((kill.scope.clone(), kill.source), kill)).collect(),
             pasts: state.pasts.into_iter().collect(),
             accepted: state.accepted.into_iter().collect(),
+            rollouts: state.rollouts.into_iter().collect(),
         }
     }
 }
@@ -63,6 +67,8 @@ impl Known {
             Change::Past(route, None) => drop(self.pasts.remove(&route)),
             Change::Accept(key, Some(acceptance)) => drop(self.accepted.insert(key, acceptance)),
             Change::Accept(key, None) => drop(self.accepted.remove(&key)),
+            Change::Rollout(route, Some(progress)) => drop(self.rollouts.insert(route, progress)),
+            Change::Rollout(route, None) => drop(self.rollouts.remove(&route)),
         }
     }
 
@@ -72,7 +78,8 @@ impl Known {
         let kills = self.kills.values().map(|kill| Change::Kill(kill.scope.clone(), kill.source, Some(kill.clone())));
         let pasts = self.pasts.iter().map(|(route, past)| Change::Past(route.clone(), Some(past.clone())));
         let accepted = self.accepted.iter().map(|(key, one)| Change::Accept(key.clone(), Some(one.clone())));
-        moves.chain(kills).chain(pasts).chain(accepted).collect()
+        let rollouts = self.rollouts.iter().map(|(route, one)| Change::Rollout(route.clone(), Some(one.clone())));
+        moves.chain(kills).chain(pasts).chain(accepted).chain(rollouts).collect()
     }
 
     /// What makes a record of this one in one respect.
@@ -84,6 +91,7 @@ impl Known {
             }
             Subject::Past(route) => Change::Past(route.clone(), self.pasts.get(route).cloned()),
             Subject::Accept(key) => Change::Accept(key.clone(), self.accepted.get(key).cloned()),
+            Subject::Rollout(route) => Change::Rollout(route.clone(), self.rollouts.get(route).cloned()),
         }
     }
 
@@ -96,7 +104,14 @@ impl Known {
             Change::Kill(scope, source, Some(_)) => !self.kills.contains_key(&(scope.clone(), *source)),
             Change::Past(route, Some(_)) => !self.pasts.contains_key(route),
             Change::Accept(key, Some(_)) => !self.accepted.contains_key(key),
-            Change::Move(_, None) | Change::Kill(_, _, None) | Change::Past(_, None) | Change::Accept(_, None) => false,
+            Change::Rollout(route, Some(one)) => {
+                self.rollouts.get(route).is_none_or(|found| found.entered.at_unix_ms() < one.entered.at_unix_ms())
+            }
+            Change::Move(_, None)
+            | Change::Kill(_, _, None)
+            | Change::Past(_, None)
+            | Change::Accept(_, None)
+            | Change::Rollout(_, None) => false,
         }
     }
 }

@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 
 use strangler_core::chain::chain;
 use strangler_core::coverage::Row;
+use strangler_core::ledger::Saved;
+use strangler_core::name::RouteName;
 use strangler_core::redact::accept::AcceptedKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -19,7 +21,7 @@ use crate::store::sqlite::{Opened, move_aside};
 pub(super) use crate::store::writer::server::{Arrived, FIRST_MAX, Server, attempt};
 use crate::store::{
     AuditEntry, Change, Counters, Keep, Listing, StoreError, StoreHealth, StoreLimits, StoredCause, StoredDivergence,
-    StoredPin, now_unix_ms,
+    StoredLedger, StoredPin, now_unix_ms,
 };
 
 /// Audit entries that wait for a file that failed; older ones go first.
@@ -66,6 +68,13 @@ pub(super) enum Command {
     },
     Coverage {
         reply: oneshot::Sender<Result<Vec<Row>, StoreError>>,
+    },
+    SaveLedgers {
+        ledgers: Vec<(RouteName, Saved)>,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    Ledgers {
+        reply: oneshot::Sender<Result<Vec<StoredLedger>, StoreError>>,
     },
     HandOver {
         reply: oneshot::Sender<()>,
@@ -301,6 +310,17 @@ impl Writer {
                 };
                 let _ = reply.send(found);
             }
+            Command::SaveLedgers { ledgers, reply } => {
+                let _ = reply.send(self.save_ledgers(&ledgers).await);
+            }
+            Command::Ledgers { reply } => {
+                let is_file = self.is_file;
+                let found = match self.database.as_mut().filter(|_| is_file) {
+                    Some(database) => database.ledgers().await.map_err(|error| StoreError::from(&error)),
+                    None => Err(self.unhealthy()),
+                };
+                let _ = reply.send(found);
+            }
             Command::HandOver { reply } => {
                 self.is_handed = true;
                 let _ = reply.send(());
@@ -438,6 +458,19 @@ impl Writer {
             return Err(self.unhealthy());
         };
         if let Err(error) = database.add_coverage(rows).await {
+            self.fail(&error);
+            return Err(self.unhealthy());
+        }
+        Ok(())
+    }
+
+    /// What cannot be written stays with whoever counts.
+    async fn save_ledgers(&mut self, ledgers: &[(RouteName, Saved)]) -> Result<(), StoreError> {
+        let is_sound = self.is_file && !self.is_handed && self.health.borrow().healthy;
+        let Some(database) = self.database.as_mut().filter(|_| is_sound) else {
+            return Err(self.unhealthy());
+        };
+        if let Err(error) = database.save_ledgers(ledgers).await {
             self.fail(&error);
             return Err(self.unhealthy());
         }

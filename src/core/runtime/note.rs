@@ -51,6 +51,11 @@ impl Note {
         Note { by: "routes file".into(), at_unix_ms, reason: one_line(reason).into() }
     }
 
+    /// A rollout's own doing.
+    pub fn by_the_rollout(at_unix_ms: u64, reason: &str) -> Note {
+        Note { by: "rollout".into(), at_unix_ms, reason: one_line(reason).into() }
+    }
+
     /// Who asked.
     pub fn by(&self) -> &str {
         &self.by

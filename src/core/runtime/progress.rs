@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::route::{RolloutPolicy, Step};
 use crate::runtime::Note;
 use crate::weight::Weight;
@@ -123,6 +125,83 @@ impl Progress {
     }
 }
 
+/// As it is stored.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    weight: String,
+    is_begun: bool,
+    entered: WrittenNote,
+    held: Option<WrittenNote>,
+    latched: Option<(WrittenNote, Option<String>)>,
+    approved: Option<(String, WrittenNote)>,
+    release: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenNote {
+    by: String,
+    at_unix_ms: u64,
+    reason: String,
+}
+
+impl WrittenNote {
+    fn of(note: &Note) -> WrittenNote {
+        WrittenNote { by: note.by().to_owned(), at_unix_ms: note.at_unix_ms(), reason: note.reason().to_owned() }
+    }
+
+    fn read(&self) -> Option<Note> {
+        Note::new(&self.by, self.at_unix_ms, &self.reason).ok()
+    }
+}
+
+impl Progress {
+    /// As it is stored.
+    pub fn to_json(&self) -> String {
+        let release = |release: &Option<Release>| release.as_ref().map(|release| release.as_str().to_owned());
+        let written = Written {
+            weight: self.weight.to_string(),
+            is_begun: self.is_begun,
+            entered: WrittenNote::of(&self.entered),
+            held: self.held.as_ref().map(WrittenNote::of),
+            latched: self.latched.as_ref().map(|latch| (WrittenNote::of(&latch.note), release(&latch.release))),
+            approved: self.approved.as_ref().map(|one| (one.step.to_string(), WrittenNote::of(&one.note))),
+            release: release(&self.release),
+        };
+        // Texts, numbers and flags: there is nothing in it that cannot be written.
+        serde_json::to_string(&written).unwrap_or_default()
+    }
+
+    /// As it was stored; `None`: this is none.
+    pub fn from_json(text: &str) -> Option<Progress> {
+        let written: Written = serde_json::from_str(text).ok()?;
+        let release = |text: &Option<String>| match text {
+            None => Some(None),
+            Some(text) => Release::new(text).map(Some),
+        };
+        let latched = match &written.latched {
+            None => None,
+            Some((note, from)) => Some(Latch { note: note.read()?, release: release(from)? }),
+        };
+        let approved = match &written.approved {
+            None => None,
+            Some((step, note)) => Some(Approval { step: step.parse().ok()?, note: note.read()? }),
+        };
+        let held = match &written.held {
+            None => None,
+            Some(note) => Some(note.read()?),
+        };
+        Some(Progress {
+            weight: written.weight.parse().ok()?,
+            is_begun: written.is_begun,
+            entered: written.entered.read()?,
+            held,
+            latched,
+            approved,
+            release: release(&written.release)?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -187,6 +266,21 @@ mod tests {
         assert_eq!(progress.weight.to_string(), "10%");
         assert_eq!(progress.step(&edited).map(|step| edited.steps[step].to_string()).as_deref(), Some("5%"));
         assert_eq!(progress.next_step(&edited).map(|step| step.to_string()).as_deref(), Some("20%"));
+    }
+
+    #[test]
+    fn what_is_stored_is_what_is_read() {
+        let fresh = Progress::fresh(note());
+        let full = Progress {
+            held: Some(note()),
+            approved: Some(Approval { step: "50%".parse().unwrap(), note: note() }),
+            release: Release::new("1.2"),
+            ..fresh.entering("10%".parse().unwrap(), note()).rolled_back(Some(Step::Shadow), note())
+        };
+        for progress in [fresh, full] {
+            assert_eq!(Progress::from_json(&progress.to_json()), Some(progress));
+        }
+        assert_eq!(Progress::from_json("{}"), None);
     }
 
     #[test]

@@ -148,6 +148,14 @@ async fn save_change(link: &mut Link, change: &Change) -> sqlx::Result<()> {
             let key = [(&key.route).into(), (&key.signature).into()];
             link.run(sql, &[key[0], key[1], who, at, reason, (&until).into(), (&cause).into()]).await
         }
+        Change::Rollout(route, None) => {
+            link.run("DELETE FROM rollouts WHERE route = $1", &[route.as_str().into()]).await
+        }
+        Change::Rollout(route, Some(progress)) => {
+            let sql = "INSERT INTO rollouts (route, progress) VALUES ($1, $2)
+                       ON CONFLICT (route) DO UPDATE SET progress = excluded.progress";
+            link.run(sql, &[route.as_str().into(), (&progress.to_json()).into()]).await
+        }
         Change::Past(route, None) => link.run("DELETE FROM pasts WHERE route = $1", &[route.as_str().into()]).await,
         Change::Past(route, Some(past)) => {
             let sql = "INSERT INTO pasts (route, weight, pasts) VALUES ($1, $2, $3)

@@ -181,7 +181,8 @@ impl Writer {
             }
         }
         if let Some(late) = server.late.take() {
-            let runtime = RuntimeState::restore(both.moves.clone(), both.kills.values().cloned());
+            let runtime =
+                RuntimeState::restore(both.moves.clone(), both.kills.values().cloned(), both.rollouts.clone());
             let accepted = Accepted(both.accepted.clone());
             let _ = late.send(Late { runtime, pasts: both.pasts.clone(), accepted, pins: arrived.pins });
         }
