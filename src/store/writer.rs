@@ -1,5 +1,6 @@
 //! The one task that writes. It remembers what should be on record, so that a file that comes back, or a new one, is made right.
 
+mod command;
 mod server;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,17 +12,16 @@ use strangler_core::chain::chain;
 use strangler_core::coverage::Row;
 use strangler_core::ledger::Saved;
 use strangler_core::name::RouteName;
-use strangler_core::redact::accept::AcceptedKey;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::store::database::{Database, DatabaseError, State};
 use crate::store::merge::Known;
 use crate::store::sqlite::{Opened, move_aside};
+pub(super) use crate::store::writer::command::{Command, Record};
 pub(super) use crate::store::writer::server::{Arrived, FIRST_MAX, Server, attempt};
 use crate::store::{
-    AuditEntry, Change, Counters, Keep, Listing, StoreError, StoreHealth, StoreLimits, StoredCause, StoredDivergence,
-    StoredLedger, StoredPin, now_unix_ms,
+    AuditEntry, Change, Counters, Keep, StoreError, StoreHealth, StoreLimits, StoredDivergence, StoredPin, now_unix_ms,
 };
 
 /// Audit entries that wait for a file that failed; older ones go first.
@@ -35,55 +35,6 @@ const ROUTES_MAX: usize = 20_000;
 /// Bytes of divergences kept where there is no file.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 
-pub(super) enum Command {
-    Save {
-        changes: Vec<Change>,
-        audit: Vec<AuditEntry>,
-        or_forget: bool,
-        reply: Option<oneshot::Sender<Result<(), StoreError>>>,
-    },
-    Causes {
-        listing: Listing,
-        reply: oneshot::Sender<Result<Vec<StoredCause>, StoreError>>,
-    },
-    Divergence {
-        id: String,
-        reply: oneshot::Sender<Result<Option<StoredDivergence>, StoreError>>,
-    },
-    Cause {
-        key: AcceptedKey,
-        reply: oneshot::Sender<Result<Option<StoredCause>, StoreError>>,
-    },
-    Divergences {
-        listing: Listing,
-        reply: oneshot::Sender<Result<Vec<StoredDivergence>, StoreError>>,
-    },
-    Audit {
-        listing: Listing,
-        reply: oneshot::Sender<Result<Vec<AuditEntry>, StoreError>>,
-    },
-    AddCoverage {
-        rows: Vec<Row>,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    Coverage {
-        reply: oneshot::Sender<Result<Vec<Row>, StoreError>>,
-    },
-    SaveLedgers {
-        ledgers: Vec<(RouteName, Saved)>,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    Ledgers {
-        reply: oneshot::Sender<Result<Vec<StoredLedger>, StoreError>>,
-    },
-    HandOver {
-        reply: oneshot::Sender<()>,
-    },
-    Close {
-        reply: oneshot::Sender<()>,
-    },
-}
-
 /// Answers a question, or says that there is nobody to answer it.
 macro_rules! read {
     ($writer:ident, $reply:expr, |$database:ident| $question:expr) => {{
@@ -93,11 +44,6 @@ macro_rules! read {
         };
         let _ = $reply.send(found);
     }};
-}
-
-pub(super) struct Record {
-    pub(super) divergence: StoredDivergence,
-    pub(super) keep: Keep,
 }
 
 pub(super) struct Writer {

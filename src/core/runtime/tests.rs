@@ -270,8 +270,8 @@ fn what_a_store_says_late_is_added_and_of_two_moves_the_younger_holds() {
         note: note(),
     };
     let name = |text: &str| -> RouteName { text.parse().unwrap() };
-    let own = RuntimeState::restore([(name("a"), moved(9, "1%")), (name("b"), moved(7, "1%"))], [kill("cart")]);
-    let found = RuntimeState::restore([(name("a"), moved(8, "2%")), (name("b"), moved(8, "2%"))], [kill("pay")]);
+    let own = RuntimeState::restore([(name("a"), moved(9, "1%")), (name("b"), moved(7, "1%"))], [kill("cart")], []);
+    let found = RuntimeState::restore([(name("a"), moved(8, "2%")), (name("b"), moved(8, "2%"))], [kill("pay")], []);
 
     let both = own.with_found(&found);
 
