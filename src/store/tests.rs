@@ -153,7 +153,7 @@ async fn what_is_handed_over_is_written_by_one_process_alone(ground: &Ground) {
     assert_eq!(new.save(vec![lifted, Change::Move(name("cart"), Some(lowered("1%")))], vec![]).await, Ok(()));
     // Of no effect: it would bring back what the other one has lifted.
     assert_eq!(old.save(vec![kill("cart"), Change::Move(name("cart"), None)], vec![audit("after")]).await, Ok(()));
-    old.record_divergence(divergence("late", "cart", 1), KEEP);
+    old.record_divergence(divergence("late", "cart", 1 << 42), KEEP);
     old.close().await;
 
     let kept = new.audit(Listing { limit: 10, ..Listing::default() }).await.unwrap();
