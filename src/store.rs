@@ -5,7 +5,7 @@
 //! disk is full or read-only is counted and shown ([`StoreHealth`]); it is never an error of the proxy: without a file the same
 //! tables live in memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 mod database;
 mod link;
 mod merge;
+mod open_server;
 mod schema;
 mod sqlite;
 mod writer;
@@ -34,9 +35,9 @@ pub mod kill_file;
 pub mod postgres;
 
 use crate::store::database::DatabaseError;
-use crate::store::merge::{Known, merged};
+use crate::store::merge::Known;
 use crate::store::sqlite::Opened;
-use crate::store::writer::{Arrived, Command, FIRST_MAX, Record, Server, Writer, attempt};
+use crate::store::writer::{Command, Record, Writer};
 
 /// Most rows that one listing answers.
 pub const LIST_ROWS_MAX: u32 = 500;
@@ -225,6 +226,9 @@ pub enum StoreError {
     /// The store has no sound file.
     #[error("the store is not healthy: {0}")]
     Unhealthy(String),
+    /// It is kept in the state directory, and not in the database yet.
+    #[error("the database was not told: {0}")]
+    Behind(String),
     /// It did not answer in time.
     #[error("the store did not answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
@@ -312,63 +316,6 @@ impl Store {
             }),
             loaded,
         )
-    }
-
-    /// Opens the store in the database that `url_file` names, with a copy of what is in force in the state directory.
-    ///
-    /// Never fails, and waits for half a second at most: what the database says later comes by [`Loaded::late`].
-    pub async fn open_server(state_dir: &Path, url_file: &Path, limits: StoreLimits) -> (Store, Loaded) {
-        let copy = state_dir.join(FILE_NAME);
-        let mut opened = sqlite::open(state_dir, &copy).await;
-        let mut local = opened.database.take().filter(database::Database::is_lasting);
-        let (identity, is_behind) = match &mut local {
-            Some(local) => local.told().await,
-            None => (None, false),
-        };
-        let own: Known = std::mem::take(&mut opened.state).into();
-        let until = tokio::time::Instant::now() + FIRST_MAX;
-        let (early, first) = oneshot::channel();
-        let mut attempt = attempt(url_file, limits.pins_max, Some(early));
-        let answered = tokio::time::timeout_at(until, first).await.ok().and_then(std::result::Result::ok);
-        let known = match answered {
-            // A copy that was kept while the database was away may hold a kill that it does not know.
-            Some((found, now)) => {
-                merged(&found.into(), &own, &BTreeSet::new(), is_behind || identity.as_ref() != Some(&now)).0
-            }
-            None => own,
-        };
-        let arrived = tokio::time::timeout_at(until, &mut attempt).await.ok();
-        let (late, later) = oneshot::channel();
-        let mut server = Server::new(url_file, local, identity.filter(|_| !is_behind), late);
-        let mut loaded = Loaded::of(known.clone(), Vec::new(), url_file.to_owned());
-        let why = match &arrived {
-            None => {
-                server.attempt = Some(attempt);
-                Some("the database has not answered yet".to_owned())
-            }
-            Some(Err(error)) => Some(error.to_string()),
-            Some(Ok(Err(error))) => Some(chain(error)),
-            Some(Ok(Ok(_))) => None,
-        };
-        let mut arrived = arrived.and_then(Result::ok).and_then(Result::ok);
-        if let Some(Arrived { pins, .. }) = &mut arrived {
-            server.late = None;
-            loaded.pins = std::mem::take(pins);
-        } else {
-            loaded.late = Some(later);
-        }
-        let why = why.map(|why| format!("{}: {why}", url_file.display()));
-        if let Some(why) = &why {
-            tracing::error!(
-                why,
-                "the store is not healthy; what is in force is kept in the state directory until it is"
-            );
-        }
-        let health = StoreHealth { healthy: why.is_none(), why, lost: opened.lost };
-        let store = Store::start("postgres", health, limits, |health, counters| {
-            Writer::on_server(server, known, arrived, limits, health, counters)
-        });
-        (store, loaded)
     }
 
     fn start(

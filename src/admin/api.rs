@@ -110,7 +110,7 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
     let indices = (page.offset.min(total)..total).take(limit);
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION"),
-        alarms: alarms(&snapshot, &readiness, &store, &breakers, &upstreams),
+        alarms: alarms(&snapshot, &readiness, (control.store().kind(), &store), &breakers, &upstreams),
         readiness,
         store,
         changes_unsaved: control.store().changes_unsaved(),
@@ -129,7 +129,7 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
 fn alarms(
     snapshot: &Snapshot,
     readiness: &Readiness,
-    store: &StoreHealth,
+    (kind, store): (&str, &StoreHealth),
     breakers: &BTreeMap<String, &'static str>,
     upstreams: &[UpstreamStatus],
 ) -> Vec<String> {
@@ -152,7 +152,12 @@ fn alarms(
         alarms.push(format!("the routes file on disk is not in force: {refused}"));
     }
     if let Some(why) = &store.why {
-        alarms.push(format!("the store failed ({why}): kills and lower weights work, but a restart would forget them; raises are refused"));
+        let kept = if kind == "postgres" {
+            "and are kept in the state directory until the database is back"
+        } else {
+            "but a restart would forget them"
+        };
+        alarms.push(format!("the store failed ({why}): kills and lower weights work, {kept}; raises are refused"));
     }
     if let Some(lost) = &store.lost {
         alarms.push(format!(

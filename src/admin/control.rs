@@ -62,7 +62,11 @@ pub struct Record {
 
 impl Record {
     fn of(saved: Result<(), StoreError>) -> Record {
-        let warning = saved.err().map(|error| format!("in force, but a restart would forget it: {error}"));
+        let warning = saved.err().map(|error| {
+            let is_kept = matches!(error, StoreError::Behind(_));
+            let but = if is_kept { "and kept in the state directory" } else { "but a restart would forget it" };
+            format!("in force, {but}: {error}")
+        });
         Record { stored: warning.is_none(), warning }
     }
 }

@@ -3,6 +3,7 @@
 mod cut;
 mod faults;
 mod keep;
+mod rollout;
 
 use std::fs;
 use std::path::PathBuf;

@@ -465,6 +465,12 @@ impl RuntimeState {
                 next.moves.insert(route.clone(), moved.clone());
             }
         }
+        for (route, progress) in &self.rollouts {
+            let is_old = |other: &Progress| other.entered.at_unix_ms() > progress.entered.at_unix_ms();
+            if !next.rollouts.get(route).is_some_and(is_old) {
+                next.rollouts.insert(route.clone(), progress.clone());
+            }
+        }
         next
     }
 

@@ -160,10 +160,18 @@ impl Database {
 
     /// A batch of divergences in one transaction; of each signature only the newest stay.
     pub(super) async fn save_divergences(&mut self, batch: &[(StoredDivergence, Keep)]) -> Result<()> {
-        const DOING: &str = "save divergences";
-        self.link.begin().await.map_err(sql_error(DOING))?;
+        match self.try_save_divergences(batch).await {
+            // Another process swept the same rows the other way around.
+            Err(error) if is_crossed(&error) => self.try_save_divergences(batch).await,
+            done => done,
+        }
+        .map_err(sql_error("save divergences"))
+    }
+
+    async fn try_save_divergences(&mut self, batch: &[(StoredDivergence, Keep)]) -> sqlx::Result<()> {
+        self.link.begin().await?;
         let done = insert_divergences(&mut self.link, batch).await;
-        self.link.end(done).await.map_err(sql_error(DOING))
+        self.link.end(done).await
     }
 
     /// Takes out what is too old and what is too much; answers the bytes of divergences that are left.
@@ -207,6 +215,14 @@ impl Database {
     pub(super) async fn close(self) {
         self.link.close().await;
     }
+}
+
+/// Whether two transactions were in each other's way, and one more try of the same is right.
+fn is_crossed(error: &sqlx::Error) -> bool {
+    const DEADLOCK: &str = "40P01";
+    const NOT_IN_A_ROW: &str = "40001";
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == DEADLOCK || code == NOT_IN_A_ROW)
 }
 
 /// A listing's first three values: route, time, rows.

@@ -90,6 +90,7 @@ impl Row {
     }
 
     /// `Some(None)` where there is nothing, `None` where there is something else.
+    #[expect(clippy::option_option, reason = "no value and no text are two things")]
     pub(super) fn maybe_text(&self, name: &str) -> Option<Option<String>> {
         of_row!(self, name)
     }
@@ -143,7 +144,8 @@ impl Link {
     }
 
     /// One statement; answers how many rows it was about.
-    pub(super) async fn run(&mut self, sql: &'static str, values: &[Value<'_>]) -> sqlx::Result<u64> {
+    pub(super) async fn run(&mut self, sql: impl Into<Cow<'static, str>>, values: &[Value<'_>]) -> sqlx::Result<u64> {
+        let sql = sql.into().into_owned();
         match self {
             Link::Sqlite(connection) => {
                 query!(Sqlite, sql, values).execute(connection).await.map(|done| done.rows_affected())

@@ -29,7 +29,7 @@ impl Ground {
 
     async fn open(&self, limits: StoreLimits) -> (Store, Loaded) {
         let Some(server) = &self.server else { return Store::open(self.dir.path(), limits).await };
-        let opened = Store::open_server(self.dir.path(), &server.url_file(self.dir.path()), limits).await;
+        let opened = Store::open_server(self.dir.path(), &server::url_file(server, self.dir.path()), limits).await;
         until(&opened.0, |health| health.healthy).await;
         waited_for(opened).await
     }
@@ -74,6 +74,7 @@ on_both!(
     of_one_signature_those_that_are_worth_most_stay_and_one_can_be_looked_up,
     an_accepted_cause_outlives_a_restart,
     a_text_with_a_nul_costs_nothing_else,
+    what_was_seen_is_added_up_and_read_back,
 );
 
 fn limits() -> StoreLimits {
@@ -152,7 +153,7 @@ async fn what_is_handed_over_is_written_by_one_process_alone(ground: &Ground) {
     assert_eq!(new.save(vec![lifted, Change::Move(name("cart"), Some(lowered("1%")))], vec![]).await, Ok(()));
     // Of no effect: it would bring back what the other one has lifted.
     assert_eq!(old.save(vec![kill("cart"), Change::Move(name("cart"), None)], vec![audit("after")]).await, Ok(()));
-    old.record_divergence(divergence("late", "cart", 1), KEEP);
+    old.record_divergence(divergence("late", "cart", 1 << 42), KEEP);
     old.close().await;
 
     let kept = new.audit(Listing { limit: 10, ..Listing::default() }).await.unwrap();
@@ -504,5 +505,26 @@ async fn a_text_with_a_nul_costs_nothing_else(ground: &Ground) {
     let listing = Listing { limit: 10, ..Listing::default() };
     eventually(async || store.divergences(listing.clone()).await.unwrap().pop()).await;
     assert_eq!(store.audit(listing).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+async fn what_was_seen_is_added_up_and_read_back(ground: &Ground) {
+    use strangler_core::coverage::{Counts, Sort, day_of_unix_ms};
+    let (store, _) = ground.open(limits()).await;
+    let day = day_of_unix_ms(now_unix_ms());
+    let row = |day, requests| Row {
+        route: name("cart"),
+        day,
+        sort: Sort::Method,
+        name: "GET".into(),
+        counts: Counts { requests, comparisons: 1 },
+    };
+    for requests in [3, 4] {
+        store.add_coverage(vec![row(day, requests), row(day - 100, 1)]).await.unwrap();
+    }
+    store.close().await;
+    let (store, _) = ground.open(limits()).await;
+    let summed = Row { counts: Counts { requests: 7, comparisons: 2 }, ..row(day, 7) };
+    assert_eq!(store.coverage().await.unwrap(), [summed]);
     store.close().await;
 }

@@ -1,5 +1,6 @@
 //! The one task that writes. It remembers what should be on record, so that a file that comes back, or a new one, is made right.
 
+mod command;
 mod server;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -7,22 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use strangler_core::audit::Verifier;
 use strangler_core::chain::chain;
 use strangler_core::coverage::Row;
 use strangler_core::ledger::Saved;
 use strangler_core::name::RouteName;
-use strangler_core::redact::accept::AcceptedKey;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::store::database::{Database, DatabaseError, State};
 use crate::store::merge::Known;
 use crate::store::sqlite::{Opened, move_aside};
+pub(super) use crate::store::writer::command::{Command, Record};
 pub(super) use crate::store::writer::server::{Arrived, FIRST_MAX, Server, attempt};
 use crate::store::{
-    AuditEntry, Change, Counters, Keep, Listing, StoreError, StoreHealth, StoreLimits, StoredCause, StoredDivergence,
-    StoredLedger, StoredPin, now_unix_ms,
+    AuditEntry, Change, Counters, Keep, StoreError, StoreHealth, StoreLimits, StoredDivergence, StoredPin, now_unix_ms,
 };
 
 /// Audit entries that wait for a file that failed; older ones go first.
@@ -36,60 +35,6 @@ const ROUTES_MAX: usize = 20_000;
 /// Bytes of divergences kept where there is no file.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 
-pub(super) enum Command {
-    Save {
-        changes: Vec<Change>,
-        audit: Vec<AuditEntry>,
-        or_forget: bool,
-        reply: Option<oneshot::Sender<Result<(), StoreError>>>,
-    },
-    Causes {
-        listing: Listing,
-        reply: oneshot::Sender<Result<Vec<StoredCause>, StoreError>>,
-    },
-    Divergence {
-        id: String,
-        reply: oneshot::Sender<Result<Option<StoredDivergence>, StoreError>>,
-    },
-    Cause {
-        key: AcceptedKey,
-        reply: oneshot::Sender<Result<Option<StoredCause>, StoreError>>,
-    },
-    Divergences {
-        listing: Listing,
-        reply: oneshot::Sender<Result<Vec<StoredDivergence>, StoreError>>,
-    },
-    Audit {
-        listing: Listing,
-        reply: oneshot::Sender<Result<Vec<AuditEntry>, StoreError>>,
-    },
-    AddCoverage {
-        rows: Vec<Row>,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    Coverage {
-        reply: oneshot::Sender<Result<Vec<Row>, StoreError>>,
-    },
-    FollowAudit {
-        verifier: Verifier,
-        after: u64,
-        reply: oneshot::Sender<Result<(Verifier, u64, bool), StoreError>>,
-    },
-    SaveLedgers {
-        ledgers: Vec<(RouteName, Saved)>,
-        reply: oneshot::Sender<Result<(), StoreError>>,
-    },
-    Ledgers {
-        reply: oneshot::Sender<Result<Vec<StoredLedger>, StoreError>>,
-    },
-    HandOver {
-        reply: oneshot::Sender<()>,
-    },
-    Close {
-        reply: oneshot::Sender<()>,
-    },
-}
-
 /// Answers a question, or says that there is nobody to answer it.
 macro_rules! read {
     ($writer:ident, $reply:expr, |$database:ident| $question:expr) => {{
@@ -99,11 +44,6 @@ macro_rules! read {
         };
         let _ = $reply.send(found);
     }};
-}
-
-pub(super) struct Record {
-    pub(super) divergence: StoredDivergence,
-    pub(super) keep: Keep,
 }
 
 pub(super) struct Writer {
@@ -384,14 +324,14 @@ impl Writer {
             _ => {
                 self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
                 self.remember(audit);
-                return Err(self.unhealthy());
+                return Err(self.not_written());
             }
         };
         if let Err(error) = result {
             self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
             self.remember(audit);
             self.fail(&error);
-            return Err(self.unhealthy());
+            return Err(self.not_written());
         }
         if is_file {
             self.acknowledged(&changes).await;
@@ -399,7 +339,7 @@ impl Writer {
         }
         self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
         self.remember(audit);
-        Err(self.unhealthy())
+        Err(self.not_written())
     }
 
     async fn write(&mut self, batch: &mut Vec<Record>) {
@@ -514,6 +454,10 @@ impl Writer {
         let Some(database) = self.database.as_mut().filter(|_| is_healthy || !self.is_file) else {
             return;
         };
+        if self.server.is_some() {
+            // Others write there, too.
+            self.route_bytes.clear();
+        }
         match database.sweep(self.limits.divergences_per_route_max, bytes_kept, self.limits.audit_rows_max).await {
             Ok(bytes) => {
                 self.divergence_bytes = bytes;
@@ -630,7 +574,17 @@ impl Writer {
         });
     }
 
+    /// Of what is in force: it may be kept all the same.
+    fn not_written(&self) -> StoreError {
+        let is_kept = self.server.as_ref().is_some_and(|server| server.local.is_some());
+        if is_kept { StoreError::Behind(self.why()) } else { self.unhealthy() }
+    }
+
     fn unhealthy(&self) -> StoreError {
-        StoreError::Unhealthy(self.health.borrow().why.clone().unwrap_or_else(|| "no file".to_owned()))
+        StoreError::Unhealthy(self.why())
+    }
+
+    fn why(&self) -> String {
+        self.health.borrow().why.clone().unwrap_or_else(|| "no file".to_owned())
     }
 }

@@ -83,7 +83,7 @@ async fn one(address: SocketAddr) -> Result<(), String> {
 }
 
 /// Runs `strangler upgrade` against a proxy, in a thread of its own: the load goes on.
-async fn upgrade(proxy: &Proxy) -> Output {
+pub(crate) async fn upgrade(proxy: &Proxy) -> Output {
     let mut command = strangler();
     command
         .arg("upgrade")

@@ -28,6 +28,7 @@ mod load;
 mod grpc;
 mod http2;
 mod http2_attacks;
+mod postgres;
 mod proxy_protocol;
 mod raw_bytes;
 mod reload;

@@ -8,6 +8,7 @@ pub(crate) mod load;
 pub(crate) mod origin;
 pub(crate) mod pauses;
 pub(crate) mod plane;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod secure;

@@ -21,6 +21,7 @@ admin: {address: 127.0.0.1:9901, token_file: token}
 telemetry: {address: 0.0.0.0:9902, access_log: {format: text}}
 state_dir: ../state
 keys_file: keys
+store: {url_file: store-url}
 limits:
   {header_bytes: 32KiB, headers: 50, request_line: 4096, header_deadline: 5s, keep_alive: 30s,
    requests_per_connection: 1000, body_min_rate: 0, in_flight: 10}
@@ -48,6 +49,7 @@ fn every_key_is_read_and_paths_are_relative_to_the_file() {
     assert_eq!(asked.admin_token_file, Some(PathBuf::from("/etc/strangler/token")));
     assert_eq!((asked.telemetry.unwrap().port(), asked.access_log), (9_902, Some(AccessLogFormat::Text)));
     assert_eq!(asked.state_dir, Some(PathBuf::from("/etc/strangler/../state")));
+    assert_eq!(asked.store_url_file, Some(PathBuf::from("/etc/strangler/store-url")));
     assert_eq!((asked.threads, asked.trusted_proxies.unwrap().len()), (Some(3), 2));
     let limits = asked.limits.filled();
     assert_eq!((limits.header_bytes, limits.request_line, limits.headers), (32 << 10, 4_096, 50));

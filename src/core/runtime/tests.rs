@@ -254,3 +254,28 @@ proptest! {
         prop_assert_eq!(once.runtime(), twice.runtime());
     }
 }
+
+#[test]
+fn what_a_store_says_late_is_added_and_of_two_moves_the_younger_holds() {
+    let moved = |at_unix_ms, to: &str| Move {
+        weight: weight(to),
+        file_weight: weight("50%"),
+        kind: MoveKind::Ceiling,
+        note: Note::new("ops", at_unix_ms, "slow").unwrap(),
+    };
+    let kill = |scope: &str| Kill {
+        scope: scope.parse().unwrap(),
+        source: KillSource::Api,
+        accept_stale: false,
+        note: note(),
+    };
+    let name = |text: &str| -> RouteName { text.parse().unwrap() };
+    let own = RuntimeState::restore([(name("a"), moved(9, "1%")), (name("b"), moved(7, "1%"))], [kill("cart")], []);
+    let found = RuntimeState::restore([(name("a"), moved(8, "2%")), (name("b"), moved(8, "2%"))], [kill("pay")], []);
+
+    let both = own.with_found(&found);
+
+    let weights: Vec<String> = both.moves().values().map(|one| one.weight.to_string()).collect();
+    let scopes: Vec<&str> = both.kills().map(|kill| kill.scope.as_str()).collect();
+    assert_eq!((weights, scopes), (vec!["1%".to_owned(), "2%".to_owned()], vec!["cart", "pay"]));
+}

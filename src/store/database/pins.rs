@@ -1,5 +1,7 @@
 //! Idempotency keys, and the weights of before: what a write that is tried again is judged by.
 
+use std::collections::BTreeMap;
+
 use strangler_core::idempotency::PIN_LIFE_S;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
@@ -7,13 +9,15 @@ use strangler_core::side::Side;
 use strangler_core::weight::Weight;
 
 use crate::store::database::{Database, DatabaseError, Result, sql_error};
-use crate::store::link::{Dialect, Link, Row};
+use crate::store::link::{Dialect, Link, Row, Value};
 use crate::store::{StoredPin, now_unix_ms};
 
 /// Hex digits of a key, a letter for the side, ten digits of seconds.
 const ROW_CHARS: usize = 32 + 1 + 10;
 /// Rows read at once.
 const PIECE_ROWS: i64 = 10_000;
+/// Rows written at once.
+const ROWS_AT_ONCE: usize = 64;
 
 impl Database {
     /// A batch in one transaction.
@@ -86,17 +90,28 @@ impl Database {
     }
 }
 
+/// Many rows a statement: a server may be a millisecond away.
 async fn insert_pins(link: &mut Link, batch: &[StoredPin]) -> sqlx::Result<()> {
-    for pin in batch {
-        let (key, seen) = (pin.key.as_slice().into(), pin.seen_s.into());
-        match pin.side {
-            Some(side) => {
-                let sql = "INSERT INTO pins (key, side, seen_s) VALUES ($1, $2, $3)
-                           ON CONFLICT (seen_s, key) DO UPDATE SET side = excluded.side";
-                link.run(sql, &[key, side.as_str().into(), seen]).await?;
-            }
-            None => drop(link.run("DELETE FROM pins WHERE key = $1 AND seen_s = $2", &[key, seen]).await?),
-        }
+    // The last word on each, for a statement may not say two things of a row.
+    let last: BTreeMap<(u64, &[u8; 16]), Option<Side>> =
+        batch.iter().map(|pin| ((pin.seen_s, &pin.key), pin.side)).collect();
+    let kept: Vec<[Value<'_>; 3]> = last
+        .iter()
+        .filter_map(|((seen, key), side)| Some([key.as_slice().into(), side.as_ref()?.as_str().into(), (*seen).into()]))
+        .collect();
+    for rows in kept.chunks(ROWS_AT_ONCE) {
+        let places: Vec<String> =
+            (0..rows.len()).map(|row| format!("(${}, ${}, ${})", row * 3 + 1, row * 3 + 2, row * 3 + 3)).collect();
+        let sql = format!(
+            "INSERT INTO pins (key, side, seen_s) VALUES {}
+             ON CONFLICT (seen_s, key) DO UPDATE SET side = excluded.side",
+            places.join(", ")
+        );
+        link.run(sql, rows.as_flattened()).await?;
+    }
+    for ((seen, key), _) in last.iter().filter(|(_, side)| side.is_none()) {
+        let sql = "DELETE FROM pins WHERE key = $1 AND seen_s = $2";
+        link.run(sql, &[key.as_slice().into(), (*seen).into()]).await?;
     }
     Ok(())
 }

@@ -48,13 +48,6 @@ impl Postgres {
         format!("postgres://app:{PASSWORD}@127.0.0.1:{}/shop", self.port)
     }
 
-    /// That address in a file of `dir`.
-    pub(crate) fn url_file(&self, dir: &Path) -> PathBuf {
-        let file = dir.join("store-url");
-        std::fs::write(&file, self.url() + "\n").unwrap();
-        file
-    }
-
     /// Starts it (again), on the same port and data.
     pub(crate) fn again(&mut self) {
         let until = Instant::now() + PATIENCE;
@@ -98,12 +91,8 @@ impl Postgres {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Runs statements in the background: until they end, or the child is killed.
-    pub(crate) fn sql_beside(&self, sql: &str) -> Child {
-        self.psql().args(["-c", sql]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-    }
-
-    fn psql(&self) -> Command {
+    /// What runs statements, as its administrator.
+    pub(crate) fn psql(&self) -> Command {
         let mut command = unprivileged(&self.bin.join("psql"));
         command.arg("-h").arg(&self.dir).args(["-p", &self.port.to_string(), "-d", "shop", "-XAtq"]);
         command
