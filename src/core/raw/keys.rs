@@ -1,6 +1,7 @@
 //! Every key of `routes.yaml` and `strangler.yaml`, once: what the walk accepts and what the schema says come from the same rows.
 
 mod compare;
+mod judge;
 mod route;
 mod server;
 mod upstream;
@@ -10,6 +11,11 @@ use crate::raw::leaf::{COUNT_MAX, TIMES_MAX};
 pub(in crate::raw) use compare::COMPARE;
 pub(in crate::raw) use compare::{
     A_A, COMPARE_BODY, COMPARE_HEADERS, COMPARE_JSON, COMPARE_KEEP, COMPARE_RULE, COMPARE_TOLERANCE, RECHECK, VERDICT,
+};
+pub use judge::EVIDENCE;
+pub(in crate::raw) use judge::{
+    BEFORE, COMPARISONS, COUNTS, COVERAGE_GATE, COVERAGE_RESULT, ERRORS_GATE, GATES, LATENCY_GATE, MISMATCH_GATE, NOT_APPLICABLE, PAIR,
+    QUERY, SLO, SPLIT, STAGE,
 };
 pub(in crate::raw) use route::{
     AFFINITY, BREAKER, CONDITION, EXTRACTED, FALLBACK, HEADER_EDITS, IDEMPOTENCY, LOCATE, LOCATE_RULE, MATCH, OVERRIDE,
@@ -83,6 +89,10 @@ pub enum Shape {
     Size,
     /// `5%`.
     Weight,
+    /// `0.5pp`.
+    Points,
+    /// Any number.
+    Number,
     /// `http://host:port`.
     Url,
     /// A path template.
