@@ -3,6 +3,7 @@
 use strangler_core::fault::Fault;
 use strangler_core::judge::{Evidence, Gates};
 use strangler_core::raw::judge::read_evidence;
+use strangler_core::tree::Span;
 
 use crate::config::yaml;
 
@@ -17,6 +18,13 @@ pub struct LoadedEvidence {
 
 /// Reads a text.
 pub fn load(text: &[u8]) -> LoadedEvidence {
+    if text.trim_ascii().is_empty() {
+        let fault = Fault::error(Span::default(), "", "there is nothing to judge");
+        return LoadedEvidence {
+            read: None,
+            faults: vec![fault.with_help("no evidence at all is written `{}`, and is a hold")],
+        };
+    }
     let (root, faults) = yaml::read(text);
     let Some(root) = root else {
         return LoadedEvidence { read: None, faults };
@@ -88,7 +96,11 @@ mod tests {
             ),
         ] {
             let (gates, _) = load(text.as_bytes()).read.expect(text);
-            assert_eq!(GateName::ALL.into_iter().filter(|name| gates.names(*name)).collect::<Vec<_>>(), names, "{text}");
+            assert_eq!(
+                GateName::ALL.into_iter().filter(|name| gates.names(*name)).collect::<Vec<_>>(),
+                names,
+                "{text}"
+            );
         }
     }
 

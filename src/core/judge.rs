@@ -142,7 +142,10 @@ fn conclude(
     }
     // Extracted that hangs completes less than its share, and so has fewer failures counted, not more: harm that shows all the same is real.
     if is_off(completions) && !completions.is_some_and(|(_, is_less)| is_less) {
-        return hold(Reason::Srm, "more answers of extracted come to an end than the weight says: counts cannot be trusted");
+        return hold(
+            Reason::Srm,
+            "more answers of extracted come to an end than the weight says: counts cannot be trusted",
+        );
     }
     if let Some(failed) = reports.values().find(|report| report.state == State::Failed) {
         return (Decision::RollBack, failed.reason, failed.why.clone());
@@ -198,7 +201,11 @@ fn contamination(case: &Case<'_>) -> Option<String> {
     let (hits, of) = ERRORS.counted(step, &case.evidence.judged_stage().whole()).legacy;
     let now = Interval::of(hits, of, DRIFT_ALPHA);
     if let Some(slo) = case.gates.slo.filter(|slo| now.low > slo.budget()) {
-        let why = format!("legacy fails in {} of its units: it misses the objective of {} itself", words::percent(hits / of), slo.success);
+        let why = format!(
+            "legacy fails in {} of its units: it misses the objective of {} itself",
+            words::percent(hits / of),
+            slo.success
+        );
         return Some(why);
     }
     let before = case.evidence.before;

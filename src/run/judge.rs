@@ -179,7 +179,6 @@ fn simulate(args: &JudgeArgs, out: &mut dyn Write) -> Result<ExitCode, JudgeErro
         // Each run has a stream of its own, so that the number of threads changes nothing.
         cell.counted = runs(&cell.setting, args.seed, at << 32, u64::from(args.runs), &done, all);
     }
-    let _ = writeln!(io::stderr().lock(), "\r{all} of {all} rollouts");
     let text = match args.format {
         Format::Json => format!("{}\n", as_json(args, &cells)),
         Format::Text => as_table(args, &cells),
@@ -195,9 +194,7 @@ fn runs(setting: &Setting, seed: u64, stream: u64, count: u64, done: &AtomicU64,
         for run in (thread..count).step_by(usize::try_from(threads).unwrap_or(1)) {
             ended.push((run, rollout(setting, &mut Chance::new(seed, stream + run))));
             let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
-            if so_far.is_multiple_of((all / 100).max(1)) {
-                let _ = write!(io::stderr().lock(), "\r{so_far} of {all} rollouts");
-            }
+            say_progress(so_far, all);
         }
         ended
     };
@@ -209,6 +206,22 @@ fn runs(setting: &Setting, seed: u64, stream: u64, count: u64, done: &AtomicU64,
     let mut counted = Counted::default();
     ended.into_iter().for_each(|(_, ended)| counted.count(ended));
     counted
+}
+
+/// In place on a terminal; elsewhere a line for every tenth.
+fn say_progress(so_far: u64, all: u64) {
+    let mut err = io::stderr().lock();
+    let is_terminal = err.is_terminal();
+    let parts = if is_terminal { 100 } else { 10 };
+    // Just when another part is full.
+    if so_far * parts / all == (so_far - 1) * parts / all {
+        return;
+    }
+    let _ = match (is_terminal, so_far == all) {
+        (true, false) => write!(err, "\r{so_far} of {all} rollouts").and_then(|()| err.flush()),
+        (true, true) => writeln!(err, "\r{so_far} of {all} rollouts"),
+        (false, _) => writeln!(err, "{so_far} of {all} rollouts"),
+    };
 }
 
 fn as_json(args: &JudgeArgs, cells: &[Cell]) -> Value {

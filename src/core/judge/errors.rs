@@ -4,9 +4,7 @@ use crate::judge::Case;
 use crate::judge::interval::Interval;
 use crate::judge::numbers::{least, ln_mean_exp};
 use crate::judge::points::Points;
-use crate::judge::rates::{
-    Counted, ERRORS, EVENTS_MIN, Excess, Harm, REDIRECTS, REFUSALS, events, hits, legacy_rate,
-};
+use crate::judge::rates::{Counted, ERRORS, EVENTS_MIN, Excess, Harm, REDIRECTS, REFUSALS, events, hits, legacy_rate};
 use crate::judge::ratio::{Events, ln_e_less, ln_e_more};
 use crate::judge::verdict::{GateReport, Reason, State};
 use crate::judge::words;
@@ -55,7 +53,9 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
     let report = |state, why: String| {
         let report = GateReport::new(state, why).evidence(harm, less).number("margin", margin.ratio());
         let report = kinds.iter().fold(report, |report, kind| kind.numbers(report));
-        report.number("highest_extracted", absolute.map(|one| one.highest)).number("lowest_legacy", absolute.map(|one| one.lowest))
+        report
+            .number("highest_extracted", absolute.map(|one| one.highest))
+            .number("lowest_legacy", absolute.map(|one| one.lowest))
     };
 
     // A mean reaches the threshold only where one of them does: that one says by how much.
@@ -78,19 +78,23 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
     let shifted = kinds.iter().skip(1).find(|kind| kind.excess.is_some_and(|it| it.difference() > margin.ratio()));
     let is_passed = less >= LN_PASS || absolute.is_some_and(|one| one.worst() <= margin.ratio());
     if let (true, Some(kind)) = (is_passed, shifted) {
-        return report(State::Open, format!("extracted {} more often than legacy, not surely: {}", kind.does, kind.words()));
+        return report(
+            State::Open,
+            format!("extracted {} more often than legacy, not surely: {}", kind.does, kind.words()),
+        );
     }
     if is_passed {
         return report(State::Passed, format!("extracted fails no more than legacy, within {margin}"));
     }
     let mut open = report(State::Open, String::new());
-    if case.wants_forecast {
+    let has_units = here.extracted.1 > 0.0 || hits(&settled) <= 0.0;
+    if case.wants_forecast && has_units {
         let rate = legacy_rate(&settled).or_else(|| case.rate_before()).unwrap_or(0.0);
         open.needs_requests = needs(&settled, &here, rate, margin);
         open.eta_s = case.eta_s(open.needs_requests, here.extracted.1);
     }
     open.why = match open.needs_requests {
-        _ if here.extracted.1 <= 0.0 && hits(&settled) > 0.0 => "how many units there were is missing (`units`)".to_owned(),
+        _ if !has_units => "how many units there were is missing (`units`)".to_owned(),
         Some(needed) => format!("{}, if it fails as often as legacy", words::needs(needed, open.eta_s)),
         None => format!("not proven to fail no more than legacy, within {margin}"),
     };
@@ -101,7 +105,9 @@ fn not_here(step: Weight, has_slo: bool) -> String {
     match (step == Weight::NONE, has_slo) {
         (true, _) => "no user is on extracted yet",
         (false, true) => "there is no legacy side at 100% to hold it against; the objective (`slo`) is what counts",
-        (false, false) => "there is no legacy side at 100% to hold it against; write an objective (`slo: {success: 99.9%}`)",
+        (false, false) => {
+            "there is no legacy side at 100% to hold it against; write an objective (`slo: {success: 99.9%}`)"
+        }
     }
     .to_owned()
 }

@@ -163,10 +163,9 @@ impl Evidence {
         add(&mut self.late_alarms, other.late_alarms);
         self.external = self.external.max(other.external);
         self.coverage = match (self.coverage, other.coverage) {
-            (Some(one), Some(other)) => Some(CoverageResult {
-                passed: one.passed && other.passed,
-                missing: one.missing.max(other.missing),
-            }),
+            (Some(one), Some(other)) => {
+                Some(CoverageResult { passed: one.passed && other.passed, missing: one.missing.max(other.missing) })
+            }
             (one, other) => one.or(other),
         };
     }
@@ -344,4 +343,4 @@ impl From<Evidence> for Written {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::judge) mod tests;

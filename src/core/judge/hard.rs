@@ -154,7 +154,8 @@ impl HardBreaker {
     /// Whether legacy has failed as well since then, where extracted has in `failed` of `all`. One that was not asked at all has not.
     fn is_legacy_alike(&self, since: Tally, failed: u64, all: u64) -> bool {
         let (legacy_failed, legacy_all) = (self.legacy.failed - since.failed, self.legacy.all - since.all);
-        legacy_failed > 0 && u128::from(legacy_failed) * u128::from(all * ALIKE) >= u128::from(failed) * u128::from(legacy_all)
+        legacy_failed > 0
+            && u128::from(legacy_failed) * u128::from(all * ALIKE) >= u128::from(failed) * u128::from(legacy_all)
     }
 }
 
@@ -163,7 +164,14 @@ mod tests {
     use super::*;
 
     /// Requests of extracted, one each `every_ms`, by `units` users in turn.
-    fn run(breaker: &mut HardBreaker, from_ms: u64, every_ms: u64, count: u64, units: u64, ending: Ending) -> Option<(u64, Trip)> {
+    fn run(
+        breaker: &mut HardBreaker,
+        from_ms: u64,
+        every_ms: u64,
+        count: u64,
+        units: u64,
+        ending: Ending,
+    ) -> Option<(u64, Trip)> {
         (0..count).find_map(|at| {
             let at_ms = from_ms + at * every_ms;
             breaker.extracted(at_ms, at % units, ending).map(|trip| (at_ms, trip))

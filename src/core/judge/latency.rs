@@ -34,7 +34,8 @@ pub(in crate::judge) fn report(case: &Case<'_>, gate: &LatencyGate) -> GateRepor
     // p99 is looked at for harm alone: to prove it takes two million requests at 1 %.
     let [p50, p95, _] = less;
     let report = |state, why: String| {
-        let mut report = GateReport::new(state, why).evidence(harm, f64::min(p50, p95)).number("margin", gate.more_slow_by.ratio());
+        let mut report =
+            GateReport::new(state, why).evidence(harm, f64::min(p50, p95)).number("margin", gate.more_slow_by.ratio());
         let names = [["log_e_harm_p50", "slow_p50"], ["log_e_harm_p95", "slow_p95"], ["log_e_harm_p99", "slow_p99"]];
         for ((harm, _, excess), [log_e, slow]) in kinds.iter().zip(names) {
             report = report.number(log_e, *harm).number(slow, excess.map(|excess| excess.rate));
@@ -44,10 +45,15 @@ pub(in crate::judge) fn report(case: &Case<'_>, gate: &LatencyGate) -> GateRepor
 
     let reached = || QUANTILES.iter().zip(&kinds).filter(|(_, (one, ..))| harm >= LN_HARM && *one >= LN_HARM);
     let said = |name: &str, excess: Excess| {
-        format!("{} of its answers are above legacy's {name}, {} of legacy's", words::percent(excess.rate), words::percent(excess.expected))
+        format!(
+            "{} of its answers are above legacy's {name}, {} of legacy's",
+            words::percent(excess.rate),
+            words::percent(excess.expected)
+        )
     };
     for ((name, _), (_, hits, excess)) in reached() {
-        let excess = excess.filter(|excess| *hits >= EVENTS_MIN && excess.is_beyond(excess.expected * gate.more_slow_by.ratio()));
+        let excess = excess
+            .filter(|excess| *hits >= EVENTS_MIN && excess.is_beyond(excess.expected * gate.more_slow_by.ratio()));
         if let Some(excess) = excess {
             let why = format!("extracted is slower than legacy, beyond {}: {}", gate.more_slow_by, said(name, excess));
             return report(State::Failed, why).because(Reason::Latency);
@@ -70,7 +76,8 @@ pub(in crate::judge) fn report(case: &Case<'_>, gate: &LatencyGate) -> GateRepor
     let here = SLOW.map(|slow| slow.counted(step, &case.evidence.judged_stage().settled()));
     let [counted, ..] = &here;
     if counted.extracted.1 <= 0.0 || counted.legacy.1 <= 0.0 {
-        let why = "no answer of both sides has been timed at this step; legacy's own quantiles come first (1,000 requests)";
+        let why =
+            "no answer of both sides has been timed at this step; legacy's own quantiles come first (1,000 requests)";
         return report(State::Open, why.to_owned());
     }
     let is_proven = p50 >= LN_PASS && p95 >= LN_PASS;

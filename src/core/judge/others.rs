@@ -69,7 +69,9 @@ pub(in crate::judge) fn prometheus(case: &Case<'_>) -> GateReport {
     }
     match case.evidence.external {
         Some(External::Met) => GateReport::new(State::Passed, "no query exceeds its limit"),
-        Some(External::Exceeded) => GateReport::new(State::Open, "a query exceeds its limit").because(Reason::ExternalVeto),
+        Some(External::Exceeded) => {
+            GateReport::new(State::Open, "a query exceeds its limit").because(Reason::ExternalVeto)
+        }
         Some(External::NoData) => GateReport::new(State::Open, "a query says nothing").because(Reason::ExternalNoData),
         None => GateReport::new(State::Open, "no query has been asked").because(Reason::ExternalNoData),
     }

@@ -53,9 +53,8 @@ pub fn price(gate: Priced, weight: Weight, rps: Option<f64>) -> Option<Price> {
             (errors::needs(&[], &here, rate.clamp(0.0, 1.0), margin)?, weight.ratio())
         }
         Priced::Latency(gate) => {
-            let one = |(_, share): &(&str, f64)| {
-                latency::needs(&[SLOW[0].counted(weight, &nothing)], weight, *share, &gate)
-            };
+            let one =
+                |(_, share): &(&str, f64)| latency::needs(&[SLOW[0].counted(weight, &nothing)], weight, *share, &gate);
             let both: Option<Vec<u64>> = latency::QUANTILES.iter().take(2).map(one).collect();
             (both?.into_iter().max()?, weight.ratio())
         }

@@ -112,7 +112,8 @@ impl Excess {
             units += extracted;
             hits += extracted_hits;
             expected += extracted * legacy_rate;
-            variance += extracted * rate * (1.0 - rate) + extracted * extracted * legacy_rate * (1.0 - legacy_rate) / legacy;
+            variance +=
+                extracted * rate * (1.0 - rate) + extracted * extracted * legacy_rate * (1.0 - legacy_rate) / legacy;
         }
         (units > 0.0).then(|| Excess {
             rate: hits / units,

@@ -132,15 +132,13 @@ pub enum Ended {
 pub fn rollout(setting: &Setting, chance: &mut Chance) -> Ended {
     let mut evidence = Evidence::default();
     let mut standing = Standing { step: 0, since_s: 0, requests: 0 };
-    let last = setting.ladder.steps().len();
-    let mut steps = setting.ladder.steps().to_vec();
-    steps.push(Weight::ALL);
+    let ladder = setting.ladder.up_to_all();
     let look = real(setting.look_s.max(1));
     let mut now_s = 0;
     while now_s < setting.horizon_s {
         let is_warming = Ladder::is_warming(&standing, now_s);
         now_s += setting.look_s.max(1);
-        let weight = setting.ladder.weight(standing.step);
+        let weight = ladder.weight(standing.step);
         let arrived = |chance: &mut Chance, share: f64, rate: f64| {
             let errors = chance.poisson(setting.rps * look * share * rate);
             let units = errors + chance.poisson(setting.rps * look * share * (1.0 - rate));
@@ -159,12 +157,9 @@ pub fn rollout(setting: &Setting, chance: &mut Chance) -> Ended {
         pair.1.merge(&legacy);
         evidence.step = Some(weight);
         let verdict = judge_without_forecast(&setting.gates, &evidence);
-        // The last step is passed as any other is.
-        let as_any = Ladder::new(steps.clone(), Ladder::AT_LEAST_S, Ladder::MIN_REQUESTS);
-        let ladder = as_any.as_ref().unwrap_or(&setting.ladder);
         match ladder.next(&standing, (verdict.verdict, verdict.reason), now_s) {
             Move::Back(_) => return Ended::RolledBack(now_s),
-            Move::Raise(step) if step >= last => return Ended::Promoted(now_s),
+            Move::Raise(step) if ladder.weight(step) == Weight::ALL => return Ended::Promoted(now_s),
             Move::Raise(step) => standing = Standing { step, since_s: now_s, requests: 0 },
             Move::Stay(_) => {}
         }

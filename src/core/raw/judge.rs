@@ -108,7 +108,8 @@ pub(in crate::raw) fn gates<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Opti
 
 fn errors_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<ErrorsGate> {
     let fields = reader.fields(node, &keys::ERRORS_GATE)?;
-    let worse_by = reader.key(&fields, "worse_by", |reader, node| reader.parsed(node, "percentage points, as in `0.5pp`"));
+    let worse_by =
+        reader.key(&fields, "worse_by", |reader, node| reader.parsed(node, "percentage points, as in `0.5pp`"));
     Some(ErrorsGate { worse_by: worse_by.map(|points| points.value) })
 }
 
@@ -165,7 +166,10 @@ fn slo<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Slo> {
     let fields = reader.fields(node, &keys::SLO)?;
     let success = reader.key(&fields, "success", Reader::weight)?;
     if success.value == Weight::ALL || success.value == Weight::NONE {
-        reader.fault(success.span, "an objective lies between `0.01%` and `99.99%`: no number of requests proves that none fails");
+        reader.fault(
+            success.span,
+            "an objective lies between `0.01%` and `99.99%`: no number of requests proves that none fails",
+        );
         return None;
     }
     Some(Slo { success: success.value })
@@ -285,7 +289,13 @@ fn counts<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<SideCounts> {
 }
 
 /// A part is no larger than its whole, where both are known.
-fn at_most(reader: &mut Reader<'_>, name: &str, part: Option<Spanned<u64>>, whole_name: &str, whole: Option<Spanned<u64>>) {
+fn at_most(
+    reader: &mut Reader<'_>,
+    name: &str,
+    part: Option<Spanned<u64>>,
+    whole_name: &str,
+    whole: Option<Spanned<u64>>,
+) {
     if let (Some(part), Some(whole)) = (part, whole)
         && part.value > whole.value
     {

@@ -58,7 +58,9 @@ fn evidence_is_that_of_the_reference() {
 
 #[test]
 fn discordant_triples_weigh_as_in_a_test_of_mcnemar() {
-    for ((only_extracted, only_legacy), expected) in [((8, 0), 94.4), ((9, 0), 178.1), ((10, 1), 31.8), ((20, 10), 1.76)] {
+    for ((only_extracted, only_legacy), expected) in
+        [((8, 0), 94.4), ((9, 0), 178.1), ((10, 1), 31.8), ((20, 10), 1.76)]
+    {
         let got = ln_e_discordant(only_extracted, only_legacy).exp();
         assert!((got / expected - 1.0).abs() < 0.01, "{only_extracted}, {only_legacy}: {got}");
     }
@@ -66,7 +68,9 @@ fn discordant_triples_weigh_as_in_a_test_of_mcnemar() {
 
 #[test]
 fn nothing_and_one_sided_steps_are_exactly_no_evidence() {
-    for stages in [vec![], events(&[("0%", 0, 1_000)]), events(&[("100%", 1_000, 0)]), events(&[("0%", 7, 7), ("5%", 0, 0)])] {
+    for stages in
+        [vec![], events(&[("0%", 0, 1_000)]), events(&[("100%", 1_000, 0)]), events(&[("0%", 7, 7), ("5%", 0, 0)])]
+    {
         assert_eq!((ln_e_more(&stages, 1.0), ln_e_less(&stages, 1.5)), (0.0, 0.0), "{stages:?}");
     }
     let alone = ln_e_more(&events(&[("1%", 2, 10)]), 1.0);

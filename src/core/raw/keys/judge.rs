@@ -24,10 +24,25 @@ pub static EVIDENCE: Block = Block {
             "",
             "Gates that this route cannot have, each with the reason: not demanded, and said.",
         ),
-        Key::optional("step", Shape::Text, "", "The step that is judged: `shadow` or a weight. Default: the highest of `stages`."),
-        Key::optional("stages", Shape::List(&Shape::Block(&STAGE)), "[]", "What was seen at each weight; the order means nothing."),
+        Key::optional(
+            "step",
+            Shape::Text,
+            "",
+            "The step that is judged: `shadow` or a weight. Default: the highest of `stages`.",
+        ),
+        Key::optional(
+            "stages",
+            Shape::List(&Shape::Block(&STAGE)),
+            "[]",
+            "What was seen at each weight; the order means nothing.",
+        ),
         Key::optional("comparisons", Shape::Block(&COMPARISONS), "", "Comparisons of the two answers to one request."),
-        Key::optional("assignments", SPLITS, "", "Distinct keys that were assigned at the only split step, or of each step by its name."),
+        Key::optional(
+            "assignments",
+            SPLITS,
+            "",
+            "Distinct keys that were assigned at the only split step, or of each step by its name.",
+        ),
         Key::optional("completions", SPLITS, "", "Likewise, those of which an answer came to its end."),
         Key::optional("before", Shape::Block(&BEFORE), "", "Legacy alone, before the first user was moved."),
         Key::optional("late_alarms", SEEN, "0", "Alarms of late regressions that nobody has dealt with."),
@@ -48,9 +63,19 @@ pub(in crate::raw) static GATES: Block = Block {
     keys: &[
         Key::optional("errors", Shape::Block(&ERRORS_GATE), "", "Failures, against legacy's at the same time."),
         Key::optional("latency", Shape::Block(&LATENCY_GATE), "", "Slow answers, by legacy's own quantiles."),
-        Key::optional("mismatch", Shape::Block(&MISMATCH_GATE), "", "Comparisons that mismatch, confirmed or beyond confirming."),
+        Key::optional(
+            "mismatch",
+            Shape::Block(&MISMATCH_GATE),
+            "",
+            "Comparisons that mismatch, confirmed or beyond confirming.",
+        ),
         Key::optional("coverage", Shape::Block(&COVERAGE_GATE), "", "What must have been compared."),
-        Key::optional("prometheus", Shape::List(&Shape::Block(&QUERY)), "[]", "Queries that may veto, and never promote."),
+        Key::optional(
+            "prometheus",
+            Shape::List(&Shape::Block(&QUERY)),
+            "[]",
+            "Queries that may veto, and never promote.",
+        ),
         Key::optional("slo", Shape::Block(&SLO), "", "An objective for when there is no legacy side any more."),
     ],
 };
@@ -80,7 +105,12 @@ pub(in crate::raw) static LATENCY_GATE: Block = Block {
 pub(in crate::raw) static MISMATCH_GATE: Block = Block {
     name: "mismatch gate",
     about: "Answers that differ.",
-    keys: &[Key::optional("at_most", Shape::Weight, "0.1%", "Part of the comparisons; not `0%`, which nothing can prove.")],
+    keys: &[Key::optional(
+        "at_most",
+        Shape::Weight,
+        "0.1%",
+        "Part of the comparisons; not `0%`, which nothing can prove.",
+    )],
 };
 
 pub(in crate::raw) static COVERAGE_GATE: Block = Block {
@@ -162,7 +192,12 @@ pub(in crate::raw) static COUNTS: Block = Block {
         Key::optional("slow_p50", SEEN, "", "Those with an answer above legacy's median."),
         Key::optional("slow_p95", SEEN, "", "Above its 95th percentile."),
         Key::optional("slow_p99", SEEN, "", "Above its 99th percentile."),
-        Key::optional("classed", SEEN, "", "Those whose status class was taken. Default: `units`, where a class is counted."),
+        Key::optional(
+            "classed",
+            SEEN,
+            "",
+            "Those whose status class was taken. Default: `units`, where a class is counted.",
+        ),
         Key::optional("status_3xx", SEEN, "", "Those with an answer of 3xx, but 304."),
         Key::optional("status_4xx", SEEN, "", "Those with an answer of 4xx."),
     ],
@@ -171,10 +206,7 @@ pub(in crate::raw) static COUNTS: Block = Block {
 pub(in crate::raw) static SPLIT: Block = Block {
     name: "split",
     about: "Distinct keys on each side.",
-    keys: &[
-        Key::optional("extracted", SEEN, "", "On extracted."),
-        Key::optional("legacy", SEEN, "", "On legacy."),
-    ],
+    keys: &[Key::optional("extracted", SEEN, "", "On extracted."), Key::optional("legacy", SEEN, "", "On legacy.")],
 };
 
 /// Of one step, or of each by its name.
