@@ -1,6 +1,6 @@
 //! One countable harm on both sides: failures, slow answers, answers of a class.
 
-use crate::judge::evidence::{Evidence, Pair, SideCounts};
+use crate::judge::evidence::{Evidence, Pair, SideCounts, StageEvidence};
 use crate::judge::numbers::real;
 use crate::judge::ratio::Events;
 use crate::weight::Weight;
@@ -54,15 +54,15 @@ impl Harm {
 
     /// At every weight at which there are both sides, the first moments included: what may count against extracted.
     pub(in crate::judge) fn against(self, evidence: &Evidence) -> Vec<Counted> {
-        self.split(evidence, |stage| stage.whole())
+        self.split(evidence, StageEvidence::whole)
     }
 
     /// Likewise without the first moments: what may count for it.
     pub(in crate::judge) fn settled(self, evidence: &Evidence) -> Vec<Counted> {
-        self.split(evidence, |stage| stage.settled())
+        self.split(evidence, StageEvidence::settled)
     }
 
-    fn split(self, evidence: &Evidence, of: impl Fn(&super::evidence::StageEvidence) -> Pair) -> Vec<Counted> {
+    fn split(self, evidence: &Evidence, of: impl Fn(&StageEvidence) -> Pair) -> Vec<Counted> {
         let stages = evidence.stages.iter().filter(|(weight, _)| weight.is_split());
         stages.map(|(weight, stage)| self.counted(*weight, &of(stage))).collect()
     }

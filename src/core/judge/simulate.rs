@@ -52,21 +52,22 @@ impl Chance {
                 count += 1;
             }
         }
-        let b = 0.931 + 2.53 * mean.sqrt();
-        let a = -0.059 + 0.024_83 * b;
+        let slope = 0.931 + 2.53 * mean.sqrt();
+        let curve = -0.059 + 0.024_83 * slope;
         loop {
-            let (u, v) = (self.unit() - 0.5, self.unit());
-            let us = 0.5 - u.abs();
-            let k = ((2.0 * a / us + b) * u + mean + 0.43).floor();
-            if us >= 0.07 && v <= 0.927_7 - 3.622_4 / (b - 2.0) {
-                return k as u64;
+            let (across, height) = (self.unit() - 0.5, self.unit());
+            let edge = 0.5 - across.abs();
+            let count = ((2.0 * curve / edge + slope) * across + mean + 0.43).floor();
+            if edge >= 0.07 && height <= 0.927_7 - 3.622_4 / (slope - 2.0) {
+                return count as u64;
             }
-            if k < 0.0 || (us < 0.013 && v > us) {
+            if count < 0.0 || (edge < 0.013 && height > edge) {
                 continue;
             }
-            let inverse_alpha = 1.123_9 + 1.132_8 / (b - 3.4);
-            if (v * inverse_alpha / (a / (us * us) + b)).ln() <= k * mean.ln() - mean - libm::lgamma(k + 1.0) {
-                return k as u64;
+            let hat = 1.123_9 + 1.132_8 / (slope - 3.4);
+            let least = (height * hat / (curve / (edge * edge) + slope)).ln();
+            if least <= count * mean.ln() - mean - libm::lgamma(count + 1.0) {
+                return count as u64;
             }
         }
     }

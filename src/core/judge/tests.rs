@@ -298,7 +298,11 @@ proptest! {
         let alone = judge_without_forecast(&all_gates(), &merged);
         let mut names = [(verdict.verdict, verdict.reason), (alone.verdict, alone.reason)];
         // Only a forecast can tell that a gate starves.
-        names.iter_mut().for_each(|(_, reason)| if *reason == Reason::Starved { *reason = Reason::Insufficient });
+        for (_, reason) in &mut names {
+            if *reason == Reason::Starved {
+                *reason = Reason::Insufficient;
+            }
+        }
         prop_assert_eq!(names[0], names[1]);
         for report in verdict.gates.values() {
             prop_assert!(report.log_e_harm.is_none_or(f64::is_finite) && report.log_e_pass.is_none_or(f64::is_finite));

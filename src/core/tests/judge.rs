@@ -182,7 +182,9 @@ fn zipf(users: u32) -> Vec<f64> {
             sum
         })
         .collect();
-    sums.iter_mut().for_each(|one| *one /= sum);
+    for one in &mut sums {
+        *one /= sum;
+    }
     sums
 }
 
@@ -213,7 +215,9 @@ fn busy_users_are_no_wrong_split_and_evidence_of_three_replicas_is_that_of_one()
                     }
                 }
                 let mut merged = Evidence::default();
-                parts.iter().for_each(|part| merged.merge(part));
+                for part in &parts {
+                    merged.merge(part);
+                }
                 assert_eq!(merged, whole);
                 let alarms = |evidence: &Evidence| {
                     let split = evidence.stages.get(&weight(at)).copied().unwrap_or_default().assignments;
@@ -248,7 +252,9 @@ fn failures_of_three_replicas_are_judged_as_one() {
                     stage.legacy.merge(&arrived(&mut chance, units * (1.0 - weight(at).ratio()), 0.005));
                 }
                 let mut merged = Evidence::default();
-                parts.iter().for_each(|part| merged.merge(part));
+                for part in &parts {
+                    merged.merge(part);
+                }
                 is_wrong |= is_rolled_back(&strict(), &merged);
             }
             wrong += u64::from(is_wrong);
