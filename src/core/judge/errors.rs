@@ -76,7 +76,8 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
         return report(State::Open, why).because(Reason::WithinMargin);
     }
     let shifted = kinds.iter().skip(1).find(|kind| kind.excess.is_some_and(|it| it.difference() > margin.ratio()));
-    let is_passed = less >= LN_PASS || absolute.is_some_and(|one| one.worst() <= margin.ratio());
+    // Without a unit of both sides at this step nothing is proven of it, whatever the steps before have shown.
+    let is_passed = absolute.is_some_and(|one| less >= LN_PASS || one.worst() <= margin.ratio());
     if let (true, Some(kind)) = (is_passed, shifted) {
         return report(
             State::Open,

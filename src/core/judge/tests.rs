@@ -58,6 +58,11 @@ fn missing_evidence_is_a_hold() {
     assert_eq!(said(&Gates::by_default(), &seen("5%", (9_000, 0), (0, 0))), hold(Reason::Insufficient));
     // Failures of which nobody says how many units had none.
     assert_eq!(said(&Gates::by_default(), &seen("5%", (0, 40), (0, 10))), hold(Reason::Insufficient));
+    // What earlier steps have shown proves nothing of one that nobody has been at.
+    let mut elsewhere = seen("5%", (60_000, 300), (1_140_000, 5_700));
+    assert_eq!(said(&Gates::by_default(), &elsewhere), (Decision::Promote, Reason::Proven));
+    elsewhere.step = Some(weight("10%"));
+    assert_eq!(said(&Gates::by_default(), &elsewhere), hold(Reason::Insufficient));
     let mut untimed = seen("25%", (20_000, 20), (60_000, 60));
     untimed.comparisons = Comparisons { compared: 9_000, mismatched: 0 };
     let mut gates = Gates { latency: Some(LatencyGate::default()), ..Gates::by_default() };
