@@ -204,7 +204,9 @@ fn runs(setting: &Setting, seed: u64, stream: u64, count: u64, done: &AtomicU64,
     });
     ended.sort_unstable_by_key(|(run, _)| *run);
     let mut counted = Counted::default();
-    ended.into_iter().for_each(|(_, ended)| counted.count(ended));
+    for (_, ended) in ended {
+        counted.count(ended);
+    }
     counted
 }
 
