@@ -194,6 +194,9 @@ pub struct ReplayAsk {
 /// Tells what is known of the endpoints of one route, or of all; at most so many.
 pub type ReadVerdicts = Arc<dyn Fn(Option<&str>, usize) -> Vec<EndpointReport> + Send + Sync>;
 
+/// Tells how a route's rollout stands, as JSON; `None`: it has none.
+pub type ReadRollout = Arc<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync>;
+
 /// Tells how the data plane stands.
 pub type ReadPlane = Arc<dyn Fn() -> PlaneStatus + Send + Sync>;
 
@@ -216,6 +219,8 @@ pub struct AdminState {
     pub plane: ReadPlane,
     /// What comparing has shown.
     pub verdicts: ReadVerdicts,
+    /// How a route's rollout stands, as JSON.
+    pub rollout: ReadRollout,
     /// To whoever loads the routes file; a bounded channel.
     pub apply: mpsc::Sender<ApplyRequest>,
     /// Asks both sides again for what is on record.
@@ -274,6 +279,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/routes/{name}/weight", post(api::weight))
         .route("/api/v1/routes/{name}/kill", post(api::kill_route))
         .route("/api/v1/routes/{name}/unkill", post(api::unkill_route))
+        .route("/api/v1/routes/{name}/rollout/{verb}", post(api::rollout))
         .route("/api/v1/kill", post(api::kill_all))
         .route("/api/v1/unkill", post(api::unkill_all))
         .route("/api/v1/config/apply", post(api::apply))
@@ -284,6 +290,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/routes/{name}/unaccept", post(divergences::unaccept))
         .route("/api/v1/verdicts", get(api::verdicts))
         .route("/api/v1/audit", get(api::audit))
+        .route("/api/v1/audit/verify", get(api::verify_audit))
         .route_layer(from_fn_with_state(Arc::clone(&admin), demand_token));
     telemetry_routes()
         .route("/api/v1/status", get(api::status))

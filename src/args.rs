@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use strangler_core::contract::Media;
 use strangler_core::day::Day;
 use strangler_core::name::RouteName;
+use strangler_core::route::Step;
 use strangler_core::runtime::WeightAsk;
 use strangler_core::side::Side;
 use strangler_core::weight::Weight;
@@ -276,6 +277,23 @@ pub enum ClientCommand {
     /// Lifts a kill.
     #[command(after_help = "Example:\n  strangler unkill cart-total --reason 'fixed in 1.4.2'")]
     Unkill(UnkillArgs),
+    /// Shows who moved what, when and why, newest first; or whether anybody has tampered with that.
+    #[command(after_help = "Examples:\n  strangler audit cart-total --limit 20\n  strangler audit --verify")]
+    Audit(AuditArgs),
+    /// Keeps a route's rollout where it is; harm still sends it back.
+    #[command(after_help = "Example:\n  strangler hold cart-total --reason 'the sale begins'")]
+    Hold(RolloutArgs),
+    /// Lets a rollout rise again that was held, or rolled back (what was counted until then counts no more).
+    #[command(after_help = "Example:\n  strangler resume cart-total --reason 'fixed in 1.4.2'")]
+    Resume(RolloutArgs),
+    /// Lets a rollout enter a step that `approve:` in the file names, once all else is as it should be.
+    #[command(
+        after_help = "Examples:\n  strangler approve cart-total --reason 'looked at the totals'\n  strangler approve cart-total --step 50% --reason MIG-142"
+    )]
+    Approve(ApproveArgs),
+    /// Sends a rollout back now, to where its `roll_back_to` says; nothing rises before `resume` or another release.
+    #[command(after_help = "Example:\n  strangler rollback cart-total --reason 'wrong totals'")]
+    Rollback(RollbackArgs),
     /// Shows every route: its stage, the file's weight and the running one, and what to look at.
     #[command(after_help = "Examples:\n  strangler status\n  strangler status --watch")]
     Status(StatusArgs),
@@ -383,6 +401,67 @@ pub struct ScopeArgs {
     /// Every route.
     #[arg(long)]
     pub all: bool,
+}
+
+/// Of `audit`.
+#[derive(Debug, ClapArgs)]
+pub struct AuditArgs {
+    /// Of this route only.
+    pub route: Option<RouteName>,
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub limit: u32,
+    /// Follows the chain of all entries: exit 1 where one was changed, taken out or put in between.
+    #[arg(long, conflicts_with_all = ["route", "limit"])]
+    pub verify: bool,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Of `hold` and `resume`.
+#[derive(Debug, ClapArgs)]
+pub struct RolloutArgs {
+    /// The route.
+    pub route: RouteName,
+    /// Why; shown, and kept in the audit.
+    #[arg(long)]
+    pub reason: String,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Of `approve`.
+#[derive(Debug, ClapArgs)]
+pub struct ApproveArgs {
+    /// The route.
+    pub route: RouteName,
+    /// The step. Default: the one that comes next.
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<Step>,
+    /// Why; kept in the audit.
+    #[arg(long)]
+    pub reason: String,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Of `rollback`.
+#[derive(Debug, ClapArgs)]
+pub struct RollbackArgs {
+    /// The route.
+    pub route: RouteName,
+    /// Why; shown, and kept in the audit.
+    #[arg(long)]
+    pub reason: String,
+    /// Send users to legacy although the extracted service owns the data.
+    #[arg(long)]
+    pub accept_stale: bool,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
 }
 
 /// Of `status`.

@@ -11,8 +11,9 @@ mod show;
 mod verdicts;
 
 use crate::args::{
-    AcceptArgs, AdminArgs, ApplyArgs, ClientCommand, DivergencesArgs, ExplainArgs, Format, KillArgs, ReplayArgs,
-    ScopeArgs, StatusArgs, UnacceptArgs, UnkillArgs, UpgradeArgs, VerdictsArgs, WeightArgs,
+    AcceptArgs, AdminArgs, ApplyArgs, ApproveArgs, AuditArgs, ClientCommand, DivergencesArgs, ExplainArgs, Format,
+    KillArgs, ReplayArgs, RollbackArgs, RolloutArgs, ScopeArgs, StatusArgs, UnacceptArgs, UnkillArgs, UpgradeArgs,
+    VerdictsArgs, WeightArgs,
 };
 use crate::cli::client::Client;
 pub use crate::cli::client::ClientError;
@@ -31,6 +32,9 @@ pub enum CliError {
     /// The routes file was refused; the faults have been printed.
     #[error("the routes file was refused; what ran before runs on")]
     Refused,
+    /// The audit is not what it was; where has been printed.
+    #[error("the audit was tampered with, or its store was")]
+    Tampered,
     /// What is asked about is no request.
     #[error("cannot explain that")]
     Ask(#[from] AskError),
@@ -48,7 +52,7 @@ impl CliError {
         match self {
             CliError::Refused => 78,
             CliError::Ask(_) | CliError::Client(ClientError::Url { .. }) => 2,
-            CliError::Client(_) | CliError::Runtime(_) | CliError::Write(_) => 1,
+            CliError::Client(_) | CliError::Runtime(_) | CliError::Tampered | CliError::Write(_) => 1,
         }
     }
 }
@@ -66,6 +70,11 @@ pub fn run(command: &ClientCommand, out: &mut dyn Write) -> Result<(), CliError>
         ClientCommand::Accept(args) => accept(args, out),
         ClientCommand::Unaccept(args) => unaccept(args, out),
         ClientCommand::Replay(args) => replay(args, out),
+        ClientCommand::Audit(args) => audit(args, out),
+        ClientCommand::Hold(args) => rollout("hold", args, out),
+        ClientCommand::Resume(args) => rollout("resume", args, out),
+        ClientCommand::Approve(args) => approve(args, out),
+        ClientCommand::Rollback(args) => rollback(args, out),
         ClientCommand::Verdicts(args) => verdicts(args, out),
     }
 }
@@ -117,6 +126,37 @@ fn unkill(args: &UnkillArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let body = json!({"reason": args.reason, "by": by()});
     let answer = Client::new(&args.admin)?.post(&path(&args.scope, "unkill"), &body)?;
     print(&args.admin, &answer, show::lifted, out)
+}
+
+fn audit(args: &AuditArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let client = Client::new(&args.admin)?;
+    if args.verify {
+        let answer = client.get_guarded("/api/v1/audit/verify")?;
+        print(&args.admin, &answer, show::audit_verified, out)?;
+        return if answer.get("intact") == Some(&Value::Bool(true)) { Ok(()) } else { Err(CliError::Tampered) };
+    }
+    let route = args.route.as_ref().map(|route| format!("&route={route}")).unwrap_or_default();
+    let answer = client.get_guarded(&format!("/api/v1/audit?limit={}{route}", args.limit))?;
+    print(&args.admin, &answer, show::audit, out)
+}
+
+fn rollout(verb: &str, args: &RolloutArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let body = json!({"reason": args.reason, "by": by()});
+    let answer = Client::new(&args.admin)?.post(&format!("/api/v1/routes/{}/rollout/{verb}", args.route), &body)?;
+    print(&args.admin, &answer, show::rollout, out)
+}
+
+fn approve(args: &ApproveArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let step = args.step.map(|step| step.to_string());
+    let body = json!({"reason": args.reason, "step": step, "by": by()});
+    let answer = Client::new(&args.admin)?.post(&format!("/api/v1/routes/{}/rollout/approve", args.route), &body)?;
+    print(&args.admin, &answer, show::rollout, out)
+}
+
+fn rollback(args: &RollbackArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let body = json!({"reason": args.reason, "accept_stale": args.accept_stale, "by": by()});
+    let answer = Client::new(&args.admin)?.post(&format!("/api/v1/routes/{}/rollout/rollback", args.route), &body)?;
+    print(&args.admin, &answer, show::rollout, out)
 }
 
 fn upgrade(args: &UpgradeArgs, out: &mut dyn Write) -> Result<(), CliError> {

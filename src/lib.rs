@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod live;
 pub mod proxy;
+pub mod rollout;
 pub mod run;
 pub mod shadow;
 pub mod store;

@@ -26,6 +26,7 @@ pub(crate) mod rate;
 pub(crate) mod rewrite;
 pub(crate) mod shed;
 pub(crate) mod tunnel;
+pub(crate) mod witness;
 pub mod tee;
 pub mod tls;
 pub mod transport;
@@ -45,6 +46,7 @@ use strangler_core::shadow::settle::Writes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;
+use crate::live::witness::Witnesses;
 use crate::proxy::attached::Attached;
 use crate::proxy::listen::Bound;
 use crate::proxy::listener::Listener;
@@ -78,6 +80,8 @@ pub struct Settings {
     pub pins: Arc<Pins>,
     /// Who has just written, for the shadow.
     pub writes: Arc<Writes>,
+    /// What requests prove, for rollouts.
+    pub witnesses: Arc<Witnesses>,
 }
 
 /// Bounds on clients, with DESIGN's defaults.

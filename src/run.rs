@@ -9,6 +9,7 @@ pub mod options;
 mod process;
 mod reload;
 mod replay;
+mod rollouts;
 pub mod report;
 mod signals;
 pub mod sockets;

@@ -12,14 +12,16 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use strangler_core::audit::Verifier;
 use strangler_core::explain::Asked;
 use strangler_core::name::RouteName;
 use strangler_core::noise::ledger::EndpointReport;
-use strangler_core::runtime::{KillScope, Note, WeightAsk};
+use strangler_core::route::StepError;
+use strangler_core::runtime::{KillScope, Note, RolloutAsk, WeightAsk};
 use strangler_core::snapshot::{KillStatus, RouteStatus, Snapshot};
 use tokio::sync::oneshot;
 
-use crate::admin::control::{KillOutcome, WeightOutcome};
+use crate::admin::control::{KillOutcome, RolloutOutcome, WeightOutcome};
 use crate::admin::problem::Problem;
 use crate::admin::{Admin, ApplyOutcome, ApplyRequest, Peer, PlaneStatus, Readiness, RouteNumbers, UpstreamStatus};
 use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, now_unix_ms};
@@ -64,6 +66,8 @@ struct Shown {
     numbers: Option<RouteNumbers>,
     /// `closed`, `open`, `half_open`; `None`: the route has no breaker.
     breaker: Option<&'static str>,
+    /// `None`: the route has none.
+    rollout: Option<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -180,7 +184,11 @@ fn shown(admin: &Admin, snapshot: &Snapshot, index: usize, breakers: &BTreeMap<S
     let numbers = (admin.state.numbers)(&route.name);
     let has_breaker = snapshot.table().routes().get(index)?.breaker.is_some();
     let breaker = has_breaker.then(|| breakers.get(&route.name).copied().unwrap_or("closed"));
-    Some(Shown { route, numbers, breaker })
+    let rollout = (admin.state.rollout)(&route.name);
+    let mut route = route;
+    let waits = rollout.as_ref().and_then(|rollout| rollout.get("waits_for")).and_then(|waits| waits.as_array());
+    route.waits_for = waits.into_iter().flatten().filter_map(|wait| wait.as_str().map(str::to_owned)).collect();
+    Some(Shown { route, numbers, breaker, rollout })
 }
 
 pub(super) async fn route(State(admin): App, Path(name): Path<String>) -> Result<Response, Problem> {
@@ -278,6 +286,42 @@ pub(super) async fn unkill_all(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<KillOutcome>, Problem> {
     unkill(&admin, peer, KillScope::All, json(&headers, body)?).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RolloutBody {
+    reason: String,
+    /// Of `approve`: the step; without it, the one that comes next.
+    step: Option<String>,
+    /// Of `rollback`.
+    #[serde(default)]
+    accept_stale: bool,
+    by: Option<String>,
+}
+
+pub(super) async fn rollout(
+    State(admin): App,
+    Extension(peer): Extension<Peer>,
+    Path((name, verb)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<RolloutOutcome>, Problem> {
+    let body: RolloutBody = json(&headers, body)?;
+    let step =
+        body.step.as_deref().map(str::parse).transpose().map_err(|error: StepError| {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_step", error.to_string())
+        })?;
+    let ask = match verb.as_str() {
+        "hold" => RolloutAsk::Hold,
+        "resume" => RolloutAsk::Resume,
+        "approve" => RolloutAsk::Approve(step),
+        "rollback" => RolloutAsk::RollBack { accept_stale: body.accept_stale },
+        _ => return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "no such verb of a rollout")),
+    };
+    let (name, who) = (route_name(&name)?, who(&peer, body.by.as_deref())?);
+    let control = Arc::clone(&admin.state.control);
+    Ok(Json(to_its_end(async move { control.ask_rollout(&who, &name, ask, &body.reason).await }).await??))
 }
 
 async fn unkill(admin: &Admin, peer: Peer, scope: KillScope, body: UnkillBody) -> Result<Json<KillOutcome>, Problem> {
@@ -396,6 +440,36 @@ pub(super) async fn audit(
     let Query(query) = query.map_err(|error| bad_query(&error))?;
     let audit = admin.state.control.store().audit(query.listing()).await?;
     Ok(Json(Audit { audit }).into_response())
+}
+
+/// What following the audit's chain has shown.
+#[derive(Serialize)]
+struct AuditVerified {
+    /// Whether no entry was changed, taken out or put in between.
+    intact: bool,
+    /// The number of the first entry that does not fit.
+    broken_at: Option<u64>,
+    /// Entries whose link is right.
+    linked: u64,
+    /// Entries that are older than the chain.
+    unlinked: u64,
+    /// The last link, to be noted elsewhere: whoever cuts the end off cannot know that.
+    head: Option<String>,
+}
+
+pub(super) async fn verify_audit(State(admin): App) -> Result<Response, Problem> {
+    let (mut verifier, mut after) = (Verifier::default(), 0);
+    loop {
+        // Page by page: changes are put on record in between.
+        let (next, last, is_more) = admin.state.control.store().follow_audit(verifier, after).await?;
+        (verifier, after) = (next, last);
+        if !is_more || verifier.broken_at.is_some() {
+            break;
+        }
+    }
+    let Verifier { linked, unlinked, broken_at, .. } = verifier;
+    let head = verifier.head().map(str::to_owned);
+    Ok(Json(AuditVerified { intact: broken_at.is_none(), broken_at, linked, unlinked, head }).into_response())
 }
 
 #[derive(Debug, Deserialize)]

@@ -106,6 +106,8 @@ pub(super) fn status(answer: &Value) -> String {
         let verdict = text(numbers, "verdict");
         let compare = if verdict.is_empty() || compare == "-" { compare } else { format!("{compare} · {verdict}") };
         let waits = texts(route, "waits_for");
+        // All of them stand below.
+        let more = if waits.len() > 1 { format!(" and {} more", waits.len() - 1) } else { String::new() };
         rows.add_row([
             text(route, "name"),
             if stage == lifted { stage } else { format!("{stage} ({lifted})") },
@@ -117,12 +119,16 @@ pub(super) fn status(answer: &Value) -> String {
             text(route, "data"),
             if shadow.is_empty() { "-".to_owned() } else { shadow },
             compare,
-            if waits.is_empty() { "-".to_owned() } else { waits.join(", ") },
+            waits.first().map_or_else(
+                || "-".to_owned(),
+                |first| format!("{}{more}", first.chars().take(60).collect::<String>()),
+            ),
         ]);
         let breaker = text(route, "breaker");
         if !breaker.is_empty() && breaker != "closed" {
             notes.push(format!("{}: breaker {}", text(route, "name"), breaker.replace('_', " ")));
         }
+        notes.extend(climbing(route).into_iter().flatten());
         let drift = text(route, "drift");
         if !drift.is_empty() {
             notes.push(format!("{}: {drift}", text(route, "name")));
@@ -185,6 +191,73 @@ pub(super) fn killed(answer: &Value) -> String {
         );
     }
     out + &warning(answer)
+}
+
+pub(super) fn rollout(answer: &Value) -> String {
+    let (route, asked) = (text(answer, "route"), text(answer, "asked"));
+    let (from, to) = (text(answer, "from"), text(answer, "to"));
+    let moved = if from == to { format!("at {to}") } else { format!("{from} → {to}") };
+    format!("{route}: {asked}, {moved}\n  {}\n{}", text(answer, "note"), warning(answer))
+}
+
+/// What a rollout waits for, a line each.
+fn climbing(route: &Value) -> Option<Vec<String>> {
+    let rollout = route.get("rollout").filter(|rollout| !rollout.is_null())?;
+    let (step, next) = (text(rollout, "step"), text(rollout, "next"));
+    let at = if step.is_empty() { "before its first step".to_owned() } else { format!("at {step}") };
+    let to = if next.is_empty() { String::new() } else { format!(" → {next}") };
+    let verdict = format!("{} ({})", text(rollout, "verdict"), text(rollout, "reason"));
+    let mut lines = vec![format!(
+        "{}: {at}{to} since {} · {verdict}: {}",
+        text(route, "name"),
+        text(rollout, "since"),
+        text(rollout, "why")
+    )];
+    lines.extend(texts(rollout, "waits_for").iter().map(|wait| format!("  waits for {wait}")));
+    let gates = rollout.get("gates").and_then(Value::as_object).into_iter().flatten();
+    for (name, gate) in gates.filter(|(_, gate)| number(gate, "needs_requests") > 0) {
+        let eta = number(gate, "eta_s");
+        let eta = if eta > 0 {
+            format!(", about {} at this traffic", strangler_core::rollout::words(eta))
+        } else {
+            String::new()
+        };
+        lines.push(format!("  {} needs {} more requests{eta}", plain(name), number(gate, "needs_requests")));
+    }
+    Some(lines)
+}
+
+pub(super) fn audit(answer: &Value) -> String {
+    let mut rows = table(&["when", "who", "what", "route", "from", "to", "why"]);
+    for entry in list(answer, "audit") {
+        let what = text(entry, "what");
+        rows.add_row([
+            strangler_core::runtime::utc(number(entry, "at_unix_ms")),
+            text(entry, "who"),
+            if is(entry, "accepted") { what } else { format!("{what} (refused)") },
+            text(entry, "route"),
+            text(entry, "from"),
+            text(entry, "to"),
+            text(entry, "reason"),
+        ]);
+    }
+    shown(&rows)
+}
+
+pub(super) fn audit_verified(answer: &Value) -> String {
+    let (linked, unlinked, head) = (number(answer, "linked"), number(answer, "unlinked"), text(answer, "head"));
+    let mut out = if is(answer, "intact") {
+        format!("{linked} entries, none changed, taken out or put in between\n")
+    } else {
+        format!("! entry {} does not follow from the one before\n", text(answer, "broken_at"))
+    };
+    if unlinked > 0 {
+        let _ = writeln!(out, "{unlinked} older entries have no link, and prove nothing");
+    }
+    if !head.is_empty() {
+        let _ = writeln!(out, "the last link is {head}: noted elsewhere, it shows whether entries were cut off since");
+    }
+    out
 }
 
 pub(super) fn upgraded(answer: &Value) -> String {

@@ -147,6 +147,12 @@ impl Attached {
         states.map(|(name, state)| (name.to_string(), state.as_str())).collect()
     }
 
+    /// Whether that route's breaker stands open. Looks at one route after the other: not for requests.
+    pub fn is_breaker_open(&self, route: &str) -> bool {
+        let found = self.routes.iter().find(|known| &*known.name == route).and_then(|known| known.breaker.as_ref());
+        found.is_some_and(|breaker| breaker.if_not_closed().is_some())
+    }
+
     /// Those in force, for the background look-up of names.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<UpstreamState>> {
         self.upstreams.values()

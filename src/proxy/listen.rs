@@ -162,7 +162,7 @@ async fn sweep(worker: Arc<Worker>) {
             }
         }
         worker.proxy.tick();
-        connection::sweep(&worker);
+        connection::sweep(&worker).await;
         pool::sweep();
         let published = worker.proxy.live.load();
         let now = Arc::downgrade(&published.snapshot);

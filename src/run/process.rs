@@ -9,7 +9,7 @@ use strangler_core::side::Side;
 use strangler_core::snapshot::Snapshot;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::control::Control;
 use crate::admin::{self, AdminState};
@@ -20,6 +20,7 @@ use crate::proxy::attached::Attached;
 use crate::proxy::listener;
 use crate::proxy::pins::Pins;
 use crate::proxy::{self, CopyQueue, Proxy};
+use crate::rollout::Views;
 use crate::run::first::{First, tokens};
 use crate::run::keys::Keys;
 use crate::run::lock::Lock;
@@ -27,6 +28,7 @@ use crate::run::options::Options;
 use crate::run::reload::{readiness, reloader, serve_applies};
 use crate::run::replay;
 use crate::run::report;
+use crate::run::rollouts::{self, Rolling};
 use crate::run::signals::{End, Signals, Told};
 use crate::run::sockets::{Inherited, Listening};
 use crate::run::systemd::Manager;
@@ -36,7 +38,7 @@ use crate::run::{Given, RunError, say, system};
 use crate::shadow::replay::Replayer;
 use crate::shadow::{Parts, Shadow, Target, store_sink};
 use crate::store::kill_file::KillFile;
-use crate::store::{Store, StoreLimits};
+use crate::store::{Late, Loaded, Store, StoreLimits};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::budget::ByteBudget;
 use crate::upstream::resolve;
@@ -67,7 +69,7 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn build(options: Options, keys: &Keys, first: First, control: &Runtime) -> Result<Process, RunError> {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION")).map_err(RunError::Metrics)?;
-        let (store, loaded) = control.block_on(Store::open(&options.state_dir, StoreLimits::default()));
+        let (store, mut loaded) = control.block_on(open_store(&options));
         let (snapshot, dropped) = Snapshot::new(Arc::clone(&first.start.table), &loaded.runtime);
         let attach = {
             let metrics = Arc::clone(&metrics);
@@ -92,6 +94,7 @@ impl Process {
             access_log: options.access_log.is_some(),
             pins: Arc::new(Pins::new(keys.redaction, store.clone(), Arc::clone(&metrics), &loaded.pins)),
             writes: Arc::default(),
+            witnesses: Arc::default(),
         };
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
         let budget = ByteBudget::new(SHADOW_BYTES_MAX);
@@ -117,6 +120,9 @@ impl Process {
             begun: proxy.begun,
         })
         .map_err(system("the thread that compares"))?;
+        if let Some(late) = loaded.late.take() {
+            control.spawn(adopt_late(late, Arc::clone(&hand), Arc::clone(&proxy.settings.pins)));
+        }
         Ok(Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, budget, first })
     }
 
@@ -168,6 +174,11 @@ impl Process {
         control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), Arc::clone(&ledger)));
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
+        let views = Arc::<Views>::default();
+        let rolling =
+            Rolling::start(rollouts::parts(&proxy, &live, &hand, &store, &metrics, &views), predecessor.is_some())
+                .map_err(system("the thread that moves rollouts"))?;
+
         let (drain, draining) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
         let (hurry, hurried) = watch::channel(false);
@@ -197,6 +208,7 @@ impl Process {
             numbers: report::numbers(&metrics, &ledger),
             plane: report::plane(&live),
             verdicts: report::verdicts(&ledger),
+            rollout: rollouts::shown(&views),
             apply,
             replay: replay::on_a_thread(replayer),
             upgrade: upgrade.clone(),
@@ -242,6 +254,7 @@ impl Process {
         };
         match end {
             End::Signal(cause) => {
+                rolling.stop();
                 upgrader.abandon();
                 manager.stopping();
                 let delay = options.server.drain.delay;
@@ -266,6 +279,7 @@ impl Process {
                 tracing::info!(pid = heir.pid, "handed over: no new connections here, requests under way end");
                 manager.main_pid(heir.pid);
                 let _ = stop.send(true);
+                rolling.stop();
                 upgrader.release();
                 control.block_on(stop_planes);
                 control.block_on(store.hand_over());
@@ -279,6 +293,22 @@ impl Process {
         end_reloading(reloading);
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+async fn open_store(options: &Options) -> (Store, Loaded) {
+    let limits = StoreLimits::default();
+    match &options.store_url_file {
+        Some(url_file) => Store::open_server(&options.state_dir, url_file, limits).await,
+        None => Store::open(&options.state_dir, limits).await,
+    }
+}
+
+/// Puts in force what a database says that had not answered when the first request could come.
+async fn adopt_late(late: oneshot::Receiver<Late>, hand: Arc<Control>, pins: Arc<Pins>) {
+    if let Ok(late) = late.await {
+        late.pins.iter().for_each(|pin| pins.learn(pin));
+        hand.adopt(&late.runtime, &late.pasts, late.accepted);
     }
 }
 

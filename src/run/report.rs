@@ -61,7 +61,7 @@ pub(super) async fn keep_shown(
         show_verdicts(&metrics, &ledger, &mut verdicts);
         show_upstreams(&live, &metrics);
         live.load().attached.tidy();
-        metrics.show_store("sqlite", store.health_now().healthy);
+        metrics.show_store(store.kind(), store.health_now().healthy);
     }
 }
 

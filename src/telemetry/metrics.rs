@@ -3,6 +3,7 @@
 //! What is counted for a route is looked up once, when a table is published; a request then touches atomics only.
 
 mod compare;
+mod rollout;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -60,6 +61,14 @@ pub const COMPARISONS: &str = "strangler_comparisons_total";
 pub const SECOND_LOOKS: &str = "strangler_second_looks_total";
 /// 1 for what is known by comparing the answers of a route.
 pub const VERDICT: &str = "strangler_verdict";
+/// 1 for what the judge says of a route's rollout: promote, hold, roll_back.
+pub const ROLLOUT_VERDICT: &str = "strangler_rollout_verdict";
+/// Moves of rollouts, by route, action (rise, roll_back) and actor (rollout, person).
+pub const TRANSITIONS: &str = "strangler_rollout_transitions_total";
+/// When a route's rollout last moved, in Unix seconds.
+pub const LAST_TRANSITION: &str = "strangler_route_last_transition_timestamp_seconds";
+/// Natural logarithm of the evidence of harm, by route and gate.
+pub const LOG_E: &str = "strangler_evidence_log_e";
 /// Differences by route and kind.
 pub const DIFFERENCES: &str = "strangler_differences_total";
 /// When legacy last answered for a route, in Unix seconds.
@@ -136,6 +145,10 @@ pub struct Families {
     comparisons: IntCounterVec,
     second_looks: IntCounterVec,
     verdict: IntGaugeVec,
+    rollout_verdict: IntGaugeVec,
+    transitions: IntCounterVec,
+    last_transition: IntGaugeVec,
+    log_e: GaugeVec,
     differences: IntCounterVec,
     legacy_last: IntGaugeVec,
     config_info: IntGaugeVec,
@@ -264,6 +277,21 @@ impl Metrics {
                 "1 for what is known by comparing the answers of a route",
                 &["route", "verdict"],
             )?,
+            rollout_verdict: make.gauge(
+                ROLLOUT_VERDICT,
+                "1 for what the judge says of a route's rollout",
+                &["route", "verdict"],
+            )?,
+            transitions: make.counter(TRANSITIONS, "Moves of rollouts", &["route", "action", "actor"])?,
+            last_transition: make.gauge(
+                LAST_TRANSITION,
+                "When a route's rollout last moved, in Unix seconds",
+                &["route"],
+            )?,
+            log_e: make.keep(GaugeVec::new(
+                Opts::new(LOG_E, "Natural logarithm of the evidence of harm"),
+                &["route", "gate"],
+            ))?,
             differences: make.counter(DIFFERENCES, "Differences found", &["route", "kind"])?,
             legacy_last: make.gauge(LEGACY_LAST, "When legacy last answered, in Unix seconds", &["route"])?,
             config_info: make.gauge(CONFIG_INFO, "1 for the revision in force", &["revision"])?,
@@ -340,6 +368,7 @@ impl Metrics {
         let _ = self.killed.remove_label_values(&[name]);
         self.forget_breaker(name);
         self.forget_verdict(name);
+        self.forget_rollout(name);
         for stage in STAGES {
             let _ = self.stage.remove_label_values(&[name, stage]);
         }

@@ -34,6 +34,7 @@ mod raw_bytes;
 mod reload;
 mod resting;
 mod rewrite;
+mod rollout;
 mod secrets;
 mod second_looks;
 mod server_file;

@@ -83,6 +83,12 @@ pub enum Reason {
     Latched,
     /// A person has to say yes.
     AwaitingApproval,
+    /// A person holds it.
+    Held,
+    /// It is killed.
+    Killed,
+    /// What was known is lost, and nothing rises on less.
+    StateLost,
     /// Extracted owns the data: nothing goes back by itself.
     DataOwnedByExtracted,
 }
@@ -113,6 +119,9 @@ impl Reason {
             Reason::Soak => "soak",
             Reason::Latched => "latched",
             Reason::AwaitingApproval => "awaiting_approval",
+            Reason::Held => "held",
+            Reason::Killed => "killed",
+            Reason::StateLost => "state_lost",
             Reason::DataOwnedByExtracted => "data_owned_by_extracted",
         }
     }

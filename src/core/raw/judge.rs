@@ -7,7 +7,8 @@ use crate::judge::evidence::{
 };
 use crate::judge::gates::{CoverageGate, ErrorsGate, GateName, Gates, LatencyGate, MismatchGate, Query, Slo};
 use crate::raw::keys;
-use crate::raw::leaf::COUNT_MAX;
+use crate::raw::policy::Short;
+use crate::raw::rollout::{coverage_gate, errors_gate, latency_gate, mismatch_gate};
 use crate::raw::walk::{Reader, Spanned};
 use crate::tree::{Kind, Node, Span};
 use crate::weight::Weight;
@@ -89,14 +90,13 @@ fn seen<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<u64> {
     reader.count(node, 0, EVIDENCE_MAX)
 }
 
-/// `gates:`, as it stands here and in a rollout.
-pub(in crate::raw) fn gates<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Gates> {
-    let fields = reader.fields(node, &keys::GATES)?;
+fn gates<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Gates> {
+    let fields = reader.fields(node, &keys::EVIDENCE_GATES)?;
     Some(Gates {
-        errors: reader.key(&fields, "errors", errors_gate).map(|gate| gate.value),
-        latency: reader.key(&fields, "latency", latency_gate).map(|gate| gate.value),
-        mismatch: reader.key(&fields, "mismatch", mismatch_gate).map(|gate| gate.value),
-        coverage: reader.key(&fields, "coverage", coverage_gate).map(|gate| gate.value),
+        errors: reader.key(&fields, "errors", errors_gate).and_then(asked),
+        latency: reader.key(&fields, "latency", latency_gate).and_then(asked),
+        mismatch: reader.key(&fields, "mismatch", mismatch_gate).and_then(asked),
+        coverage: reader.key(&fields, "coverage", coverage_gate).and_then(asked),
         prometheus: value(reader.key(&fields, "prometheus", |reader, node| {
             let queries = reader.list(node, QUERIES_MAX, query)?;
             Some(queries.into_iter().map(|query| query.value).collect())
@@ -106,43 +106,11 @@ pub(in crate::raw) fn gates<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Opti
     })
 }
 
-fn errors_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<ErrorsGate> {
-    let fields = reader.fields(node, &keys::ERRORS_GATE)?;
-    let worse_by =
-        reader.key(&fields, "worse_by", |reader, node| reader.parsed(node, "percentage points, as in `0.5pp`"));
-    Some(ErrorsGate { worse_by: worse_by.map(|points| points.value) })
-}
-
-fn latency_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<LatencyGate> {
-    let fields = reader.fields(node, &keys::LATENCY_GATE)?;
-    let more_slow_by = reader.key(&fields, "more_slow_by", some_part);
-    Some(more_slow_by.map_or_else(LatencyGate::default, |part| LatencyGate { more_slow_by: part.value }))
-}
-
-fn mismatch_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<MismatchGate> {
-    let fields = reader.fields(node, &keys::MISMATCH_GATE)?;
-    let at_most = reader.key(&fields, "at_most", some_part);
-    if let Some(part) = at_most.filter(|part| part.value == Weight::ALL) {
-        reader.fault(part.span, "with `100%` every answer may differ; take the gate out instead");
+fn asked<T>(read: Spanned<Short<T>>) -> Option<T> {
+    match read.value {
+        Short::On(gate) => Some(gate),
+        Short::Off => None,
     }
-    Some(at_most.map_or_else(MismatchGate::default, |part| MismatchGate { at_most: part.value }))
-}
-
-/// More than none.
-fn some_part<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Weight> {
-    let part = reader.weight(node)?;
-    if part == Weight::NONE {
-        let help = "no number of requests proves that there is none; the least is `0.01%`".to_owned();
-        reader.fault_with_help(node.span, "`0%` cannot be proven", Some(help));
-        return None;
-    }
-    Some(part)
-}
-
-fn coverage_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<CoverageGate> {
-    let fields = reader.fields(node, &keys::COVERAGE_GATE)?;
-    let min_each = reader.key(&fields, "min_each", |reader, node| reader.count_u32(node, 1, COUNT_MAX));
-    Some(min_each.map_or_else(CoverageGate::default, |least| CoverageGate { min_each: least.value }))
 }
 
 fn query<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Query> {

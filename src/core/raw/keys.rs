@@ -2,6 +2,7 @@
 
 mod compare;
 mod judge;
+mod rollout;
 mod route;
 mod server;
 mod upstream;
@@ -14,16 +15,16 @@ pub(in crate::raw) use compare::{
 };
 pub use judge::EVIDENCE;
 pub(in crate::raw) use judge::{
-    BEFORE, COMPARISONS, COUNTS, COVERAGE_GATE, COVERAGE_RESULT, ERRORS_GATE, GATES, LATENCY_GATE, MISMATCH_GATE,
-    NOT_APPLICABLE, PAIR, QUERY, SLO, SPLIT, STAGE,
+    BEFORE, COMPARISONS, COUNTS, COVERAGE_RESULT, EVIDENCE_GATES, NOT_APPLICABLE, PAIR, QUERY, SLO, SPLIT, STAGE,
 };
+pub(in crate::raw) use rollout::{COVERAGE_GATE, ERRORS_GATE, GATES, LATENCY_GATE, MISMATCH_GATE, ROLLOUT, STEP_KEYS};
 pub(in crate::raw) use route::{
     AFFINITY, BREAKER, CONDITION, EXTRACTED, FALLBACK, HEADER_EDITS, IDEMPOTENCY, LOCATE, LOCATE_RULE, MATCH, OVERRIDE,
     PATH_REGEX, RATE_LIMIT, REWRITE, ROUTE, SAFE_POST, SHADOW, SHADOW_BREAKER, SUCCESS, UNSAFE, VERIFY_READ,
 };
 pub use server::SERVER;
 pub(in crate::raw) use server::{
-    ACCESS_LOG, ADMIN, CERTIFICATE, DRAIN, HEADERS_MAX, LIMITS, LISTENER, LISTENER_TLS, RATE_MAX, TELEMETRY,
+    ACCESS_LOG, ADMIN, CERTIFICATE, DRAIN, HEADERS_MAX, LIMITS, LISTENER, LISTENER_TLS, RATE_MAX, STORE, TELEMETRY,
     THREADS_MAX,
 };
 pub(in crate::raw) use upstream::{HEALTH_CHECK, OUTLIER_DETECTION, OWN_NAMES, RETRY, TIMEOUTS, TLS, UPSTREAM};
@@ -223,7 +224,7 @@ pub(in crate::raw) static DEFAULTS: Block = Block {
         Key::optional("shadow", Shape::Block(&SHADOW), "", "For routes that write `shadow`."),
         Key::optional("compare", Shape::Block(&COMPARE), "", "For routes that write `compare`."),
         Key::optional("fallback", Shape::Block(&FALLBACK), "", "For routes that write `fallback`."),
-        Key::not_yet("rollout", "For routes that write `rollout`."),
+        Key::optional("rollout", Shape::Block(&ROLLOUT), "", "For routes that write `rollout`."),
     ],
 };
 

@@ -1,7 +1,7 @@
 //! What people have moved, as it goes from one process to the next. By word and not by the store: a store that failed would lose it.
 
 use serde::{Deserialize, Serialize};
-use strangler_core::runtime::{Kill, KillSource, Move, Note, RuntimeState};
+use strangler_core::runtime::{Kill, KillSource, Move, Note, Progress, RuntimeState};
 
 use crate::store::Change;
 
@@ -10,6 +10,9 @@ use crate::store::Change;
 pub(super) struct HandedState {
     moves: Vec<HandedMove>,
     kills: Vec<HandedKill>,
+    /// By route, as they are stored. A predecessor that knows none says nothing.
+    #[serde(default)]
+    rollouts: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,7 +59,8 @@ impl HandedState {
             accept_stale: kill.accept_stale,
             note: note(&kill.note),
         });
-        HandedState { moves: moves.collect(), kills: kills.collect() }
+        let rollouts = state.rollouts().iter().map(|(route, one)| (route.as_str().to_owned(), one.to_json()));
+        HandedState { moves: moves.collect(), kills: kills.collect(), rollouts: rollouts.collect() }
     }
 
     /// `None` when something in it makes no sense to this version.
@@ -79,7 +83,13 @@ impl HandedState {
                 note: note(&one.note)?,
             })
         });
-        Some(RuntimeState::restore(moves.collect::<Option<Vec<_>>>()?, kills.collect::<Option<Vec<_>>>()?))
+        let rollouts =
+            self.rollouts.iter().map(|(route, json)| Some((route.parse().ok()?, Progress::from_json(json)?)));
+        Some(RuntimeState::restore(
+            moves.collect::<Option<Vec<_>>>()?,
+            kills.collect::<Option<Vec<_>>>()?,
+            rollouts.collect::<Option<Vec<_>>>()?,
+        ))
     }
 }
 
@@ -90,6 +100,10 @@ pub(super) fn changes(before: &RuntimeState, after: &RuntimeState) -> Vec<Change
     changes.extend(gone.map(|route| Change::Move(route.clone(), None)));
     let moved = after.moves().iter().filter(|(route, moved)| before.moves().get(*route) != Some(moved));
     changes.extend(moved.map(|(route, moved)| Change::Move(route.clone(), Some(moved.clone()))));
+    let gone = before.rollouts().keys().filter(|route| !after.rollouts().contains_key(*route));
+    changes.extend(gone.map(|route| Change::Rollout(route.clone(), None)));
+    let climbed = after.rollouts().iter().filter(|(route, one)| before.rollouts().get(*route) != Some(one));
+    changes.extend(climbed.map(|(route, one)| Change::Rollout(route.clone(), Some(one.clone()))));
     // Those of the kill file are kept by that file.
     let stored = |kill: &&Kill| kill.source != KillSource::File;
     let lifted = before
@@ -117,7 +131,7 @@ mod tests {
             note: note.clone(),
         };
         let kill = Kill { scope: KillScope::All, source: KillSource::Api, accept_stale: true, note };
-        RuntimeState::restore([("cart".parse().unwrap(), moved)], is_killed.then_some(kill))
+        RuntimeState::restore([("cart".parse().unwrap(), moved)], is_killed.then_some(kill), [])
     }
 
     #[test]

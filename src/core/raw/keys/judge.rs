@@ -1,7 +1,7 @@
 //! Keys of the gates, and of the evidence that `strangler judge` reads.
 
+use super::rollout::{COVERAGE_GATE, ERRORS_GATE, LATENCY_GATE, MISMATCH_GATE, NEVER};
 use super::{Block, Key, Shape};
-use crate::raw::leaf::COUNT_MAX;
 
 /// Largest count of evidence; twice as many are still exact.
 const EVIDENCE_MAX: u64 = 1 << 52;
@@ -14,7 +14,7 @@ pub static EVIDENCE: Block = Block {
     keys: &[
         Key::optional(
             "gates",
-            Shape::Block(&GATES),
+            Shape::Block(&EVIDENCE_GATES),
             "",
             "What must be proven. Default: `errors`, and `latency`, `mismatch` and `coverage` where there is evidence of them.",
         ),
@@ -56,20 +56,35 @@ pub static EVIDENCE: Block = Block {
     ],
 };
 
-/// `gates:`.
-pub(in crate::raw) static GATES: Block = Block {
+/// `gates:`. Those of a rollout, and what a rollout does not take yet.
+pub(in crate::raw) static EVIDENCE_GATES: Block = Block {
     name: "gates",
-    about: "What must be proven before the weight rises. What is not proven holds.",
+    about: "What must be proven before the weight rises. Here a gate that is not written is not asked for.",
     keys: &[
-        Key::optional("errors", Shape::Block(&ERRORS_GATE), "", "Failures, against legacy's at the same time."),
-        Key::optional("latency", Shape::Block(&LATENCY_GATE), "", "Slow answers, by legacy's own quantiles."),
+        Key::optional(
+            "errors",
+            Shape::Any(&[NEVER, Shape::Block(&ERRORS_GATE)]),
+            "",
+            "Failures, against legacy's at the same time.",
+        ),
+        Key::optional(
+            "latency",
+            Shape::Any(&[NEVER, Shape::Block(&LATENCY_GATE)]),
+            "",
+            "Slow answers, by legacy's own quantiles.",
+        ),
         Key::optional(
             "mismatch",
-            Shape::Block(&MISMATCH_GATE),
+            Shape::Any(&[NEVER, Shape::Block(&MISMATCH_GATE)]),
             "",
             "Comparisons that mismatch, confirmed or beyond confirming.",
         ),
-        Key::optional("coverage", Shape::Block(&COVERAGE_GATE), "", "What must have been compared."),
+        Key::optional(
+            "coverage",
+            Shape::Any(&[NEVER, Shape::Block(&COVERAGE_GATE)]),
+            "",
+            "What must have been compared.",
+        ),
         Key::optional(
             "prometheus",
             Shape::List(&Shape::Block(&QUERY)),
@@ -78,45 +93,6 @@ pub(in crate::raw) static GATES: Block = Block {
         ),
         Key::optional("slo", Shape::Block(&SLO), "", "An objective for when there is no legacy side any more."),
     ],
-};
-
-pub(in crate::raw) static ERRORS_GATE: Block = Block {
-    name: "errors gate",
-    about: "Failures.",
-    keys: &[Key::optional(
-        "worse_by",
-        Shape::Points,
-        "",
-        "How many percentage points more may fail. Default: `2pp` below 5 %, `1pp` below 25 %, `0.5pp` from there on.",
-    )],
-};
-
-pub(in crate::raw) static LATENCY_GATE: Block = Block {
-    name: "latency gate",
-    about: "Slow answers.",
-    keys: &[Key::optional(
-        "more_slow_by",
-        Shape::Weight,
-        "25%",
-        "Relative rise of the part of answers above legacy's p50, p95 and p99.",
-    )],
-};
-
-pub(in crate::raw) static MISMATCH_GATE: Block = Block {
-    name: "mismatch gate",
-    about: "Answers that differ.",
-    keys: &[Key::optional(
-        "at_most",
-        Shape::Weight,
-        "0.1%",
-        "Part of the comparisons; not `0%`, which nothing can prove.",
-    )],
-};
-
-pub(in crate::raw) static COVERAGE_GATE: Block = Block {
-    name: "coverage gate",
-    about: "What must have been compared.",
-    keys: &[Key::optional("min_each", Shape::Count(1, COUNT_MAX), "20", "Comparisons of each thing that matters.")],
 };
 
 pub(in crate::raw) static QUERY: Block = Block {
