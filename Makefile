@@ -32,7 +32,8 @@ ONLY ?= load::
 load: setup ## The promises under load at their full size, in one table (about an hour; for a quiet machine)
 	@mkdir -p $(TARGET)
 	@LOAD=full cargo test --locked --profile $(LOAD_PROFILE) -p strangler --test it $(ONLY) -- --test-threads=1 --nocapture >$(TARGET)/load.log 2>&1; \
-	status=$$?; sed -n 's/.*load | /  /p' $(TARGET)/load.log; echo "all of it: $(TARGET)/load.log"; exit $$status
+	status=$$?; [ "$(ONLY)" != load:: ] || LOAD=full cargo test --locked --profile $(LOAD_PROFILE) -p strangler-core --test judge -- --nocapture >>$(TARGET)/load.log 2>&1 || status=1; \
+	sed -n 's/.*load | /  /p' $(TARGET)/load.log; echo "all of it: $(TARGET)/load.log"; exit $$status
 
 lint: format clippy ## Format and clippy, warnings are errors
 
@@ -72,7 +73,7 @@ release-pgo: setup ## The release binary, guided by a profile of itself at work:
 bench-setup: ## Install the peers that bench measures against (nginx, HAProxy, Envoy)
 	@deploy/dev/setup.sh bench $(TARGET)/bench-venv
 
-bench-decisions: setup ## Criterion benches of matching, of the split and of the comparison
+bench-decisions: setup ## Criterion benches of matching, the split, the comparison and the judge
 	cargo bench -p strangler-bench $(ARGS)
 
 # The loader's part of the core is tested with the YAML reader, which is the shell's: both packages run, the core is counted.

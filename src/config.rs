@@ -1,6 +1,7 @@
 //! From a file to a routing table, and from then on: whenever the file changes.
 
 pub mod contract;
+pub mod evidence;
 pub mod last_good;
 pub mod render;
 pub mod server;

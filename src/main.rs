@@ -25,6 +25,9 @@ fn main() -> ExitCode {
         Command::Compare(args) => {
             return run::compare::compare(&args, &mut out).unwrap_or_else(|error| fail(2, &error));
         }
+        Command::Judge(args) => {
+            return run::judge::judge(&args, &mut out).unwrap_or_else(|error| fail(error.exit_code(), &error));
+        }
         Command::Schema { config } => verbs::schema(config, &mut out),
         Command::OverrideToken(args) => verbs::override_token(&args, &mut out),
         Command::Completions { shell } => {

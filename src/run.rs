@@ -2,6 +2,7 @@
 
 pub mod compare;
 mod first;
+pub mod judge;
 pub mod keys;
 pub mod lock;
 pub mod options;

@@ -115,6 +115,7 @@ fn ask(line: &str, url: &str, state_dir: &Path) -> Result<String, (CliError, Str
         other @ (Command::Run(_)
         | Command::Check(_)
         | Command::Compare(_)
+        | Command::Judge(_)
         | Command::Schema { .. }
         | Command::OverrideToken(_)
         | Command::Completions { .. }) => panic!("{other:?} is no verb of the client"),

@@ -111,11 +111,11 @@ fn reports(case: &Case<'_>) -> BTreeMap<GateName, GateReport> {
     let gates = case.gates;
     let one = |name: GateName| match name {
         GateName::Errors => gates.errors.map(|gate| errors::report(case, gate.worse_by)),
-        GateName::Latency => gates.latency.map(|gate| latency::report(case, &gate)),
-        GateName::Mismatch => gates.mismatch.map(|gate| others::mismatch(case, &gate)),
+        GateName::Latency => gates.latency.map(|gate| latency::report(case, gate)),
+        GateName::Mismatch => gates.mismatch.map(|gate| others::mismatch(case, gate)),
         GateName::Coverage => gates.coverage.map(|gate| others::coverage(case, gate)),
         GateName::Prometheus => (!gates.prometheus.is_empty()).then(|| others::prometheus(case)),
-        GateName::Slo => gates.slo.map(|gate| others::slo(case, &gate)),
+        GateName::Slo => gates.slo.map(|gate| others::slo(case, gate)),
     };
     let known = |name: GateName| match gates.not_applicable.get(&name) {
         Some(why) => Some(GateReport::new(State::NotApplicable, why.clone())),
@@ -163,12 +163,10 @@ fn conclude(
     // By what a person would do about it: a veto, a decision, a missing comparison, and only then more time.
     if let Some((name, first)) = open().min_by_key(|(_, report)| report.reason) {
         let is_starved = |report: &GateReport| report.eta_s.is_some_and(|eta_s| eta_s > STAGE_S_MAX);
-        return match first.reason {
-            Reason::Insufficient if open().any(|(_, report)| is_starved(report)) => {
-                hold(Reason::Starved, "at this traffic a gate cannot conclude within 7 days")
-            }
-            reason => (Decision::Hold, reason, format!("{}: {}", name.as_str(), first.why)),
-        };
+        if first.reason == Reason::Insufficient && open().any(|(_, report)| is_starved(report)) {
+            return hold(Reason::Starved, "at this traffic a gate cannot conclude within 7 days");
+        }
+        return (Decision::Hold, first.reason, format!("{}: {}", name.as_str(), first.why));
     }
     match case.step {
         _ if reports.values().any(|report| report.state == State::Passed) => {

@@ -6,6 +6,7 @@ pub mod keys;
 pub mod block;
 mod compare;
 mod conditions;
+pub mod judge;
 mod leaf;
 mod looks;
 mod policy;

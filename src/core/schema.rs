@@ -8,11 +8,16 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::raw::keys::{Block, CONFIG, Key, SERVER, Shape, Takes};
+use crate::raw::keys::{Block, CONFIG, EVIDENCE, Key, SERVER, Shape, Takes};
 
 /// That of `routes.yaml`.
 pub fn schema() -> Value {
     whole(&CONFIG)
+}
+
+/// That of what `strangler judge` reads.
+pub fn evidence_schema() -> Value {
+    whole(&EVIDENCE)
 }
 
 /// That of `strangler.yaml`.
@@ -93,7 +98,7 @@ fn default_of(key: &Key) -> Option<Value> {
         let is_bool = matches!(key.default, "true" | "false");
         return (is_word || is_bool).then(|| if is_bool { json!(key.default == "true") } else { json!(key.default) });
     }
-    let is_text = matches!(shape, Shape::Duration | Shape::Size | Shape::Weight | Shape::OneOf(_));
+    let is_text = matches!(shape, Shape::Duration | Shape::Size | Shape::Weight | Shape::Points | Shape::OneOf(_));
     is_text.then(|| json!(key.default))
 }
 
@@ -122,6 +127,8 @@ fn shape_of(shape: &'static Shape, defs: &mut Defs) -> Value {
             {"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB|kB|KB|MB|GB)?$"},
         ]}),
         Shape::Weight => pattern("^(100(\\.0{1,2})?|[0-9]{1,2}(\\.[0-9]{1,2})?)%$"),
+        Shape::Points => pattern("^[0-9]{1,3}(\\.[0-9]{1,2})? *pp$"),
+        Shape::Number => json!({"type": "number"}),
         Shape::Url => pattern("^http://[^/?#@]+/?$"),
         Shape::Path => pattern("^/"),
         Shape::MatchLine => pattern("^([A-Z_-]+(,[A-Z_-]+)* +)?/"),
@@ -167,6 +174,7 @@ mod tests {
         assert_eq!(schema["properties"]["drain"]["$ref"], "#/$defs/drain");
         assert!(schema["properties"].get("fleet").is_none());
         assert!(every_row(&SERVER, &schema) > 35);
+        assert!(every_row(&EVIDENCE, &evidence_schema()) > 50);
     }
 
     fn every_row(file: &'static Block, schema: &Value) -> usize {

@@ -21,6 +21,7 @@ mod faults_upstream;
 mod faults_websocket;
 mod forwarding;
 mod idempotency;
+mod judge_cli;
 mod lease;
 mod life;
 mod limits;

@@ -76,7 +76,8 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
         return report(State::Open, why).because(Reason::WithinMargin);
     }
     let shifted = kinds.iter().skip(1).find(|kind| kind.excess.is_some_and(|it| it.difference() > margin.ratio()));
-    let is_passed = less >= LN_PASS || absolute.is_some_and(|one| one.worst() <= margin.ratio());
+    // Without a unit of both sides at this step nothing is proven of it, whatever the steps before have shown.
+    let is_passed = absolute.is_some_and(|one| less >= LN_PASS || one.worst() <= margin.ratio());
     if let (true, Some(kind)) = (is_passed, shifted) {
         return report(
             State::Open,
@@ -87,15 +88,14 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
         return report(State::Passed, format!("extracted fails no more than legacy, within {margin}"));
     }
     let mut open = report(State::Open, String::new());
-    if case.wants_forecast {
+    let has_units = here.extracted.1 > 0.0 || hits(&settled) <= 0.0;
+    if case.wants_forecast && has_units {
         let rate = legacy_rate(&settled).or_else(|| case.rate_before()).unwrap_or(0.0);
         open.needs_requests = needs(&settled, &here, rate, margin);
         open.eta_s = case.eta_s(open.needs_requests, here.extracted.1);
     }
     open.why = match open.needs_requests {
-        _ if here.extracted.1 <= 0.0 && hits(&settled) > 0.0 => {
-            "how many units there were is missing (`units`)".to_owned()
-        }
+        _ if !has_units => "how many units there were is missing (`units`)".to_owned(),
         Some(needed) => format!("{}, if it fails as often as legacy", words::needs(needed, open.eta_s)),
         None => format!("not proven to fail no more than legacy, within {margin}"),
     };

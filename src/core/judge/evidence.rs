@@ -1,9 +1,10 @@
 //! What a verdict rests on: integers, of one route and one release of its extracted service. Merging replicas is adding up.
 //!
-//! **A unit** is what the weight is drawn for: a sticky key, or a request of a client without one. Counts are of *distinct* units: a key is
-//! counted once in `units`, and its first failure (slow answer, …) once in `errors` (`slow_p50`, …), over all steps and both sides
-//! together, at the step and the side where it happened. Counting it again would make ten users who fail on either side look like a
-//! hundred failures, all of one side. `assignments` and `completions` count each key once in every step.
+//! **A unit** is what the weight is drawn for: a sticky key, or a request of a client without one. What counts is a unit's *first* failure
+//! (answer above p95, answer of 4xx, …) in a release, over all steps and both sides together, at the step and the side where it happened.
+//! Counting it again would make ten users who fail on either side look like a hundred failures, all of one side. So `units` are those that can
+//! still have a first one: distinct at each step and side, without those that were counted as failed at an earlier step; `timed` and
+//! `classed` likewise. `assignments` and `completions` count each key once in every step, whatever happened to it before.
 
 use std::collections::BTreeMap;
 
@@ -342,4 +343,4 @@ impl From<Evidence> for Written {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::judge) mod tests;

@@ -48,6 +48,17 @@ impl GateName {
             GateName::Slo => "slo",
         }
     }
+
+    /// The evidence of harm at which it fails, and the evidence of none at which it passes (E, not its logarithm); `None`: it is not
+    /// judged by evidence of that kind. What else they take, [`judge`](crate::judge::judge) knows.
+    pub const fn thresholds(self) -> Option<(f64, f64)> {
+        match self {
+            GateName::Errors | GateName::Slo => Some((200.0, 40.0)),
+            GateName::Latency => Some((1.0 / 0.003, 40.0)),
+            GateName::Mismatch => Some((500.0, 20.0)),
+            GateName::Coverage | GateName::Prometheus => None,
+        }
+    }
 }
 
 /// The gates of a rollout: those that are demanded, and those that this route cannot have.

@@ -72,6 +72,15 @@ impl Ladder {
         }
     }
 
+    /// With one more step on top, all of it: passing the last one is then a raise like any other.
+    pub fn up_to_all(&self) -> Ladder {
+        let mut steps = self.steps.clone();
+        if steps.last() != Some(&Weight::ALL) {
+            steps.push(Weight::ALL);
+        }
+        Ladder { steps, ..*self }
+    }
+
     /// Its weights.
     pub fn steps(&self) -> &[Weight] {
         &self.steps

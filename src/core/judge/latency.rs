@@ -19,7 +19,7 @@ const PROVEN_FROM: u16 = 1_000;
 /// What the quantiles are called, and how many of legacy's answers are above each.
 pub(in crate::judge) const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.05), ("p99", 0.01)];
 
-pub(in crate::judge) fn report(case: &Case<'_>, gate: &LatencyGate) -> GateReport {
+pub(in crate::judge) fn report(case: &Case<'_>, gate: LatencyGate) -> GateReport {
     let Some(step) = case.step else {
         return GateReport::new(State::Open, "nothing has been seen yet").evidence(0.0, 0.0);
     };
@@ -104,7 +104,7 @@ pub(in crate::judge) fn report(case: &Case<'_>, gate: &LatencyGate) -> GateRepor
 }
 
 /// Further units of extracted until a quantile passes, where both sides are slow at that rate from now on.
-pub(in crate::judge) fn needs(settled: &[Counted], step: Weight, rate: f64, gate: &LatencyGate) -> Option<u64> {
+pub(in crate::judge) fn needs(settled: &[Counted], step: Weight, rate: f64, gate: LatencyGate) -> Option<u64> {
     let weight = step.ratio();
     let beside = (1.0 - weight) / weight;
     let mut all = events(settled);

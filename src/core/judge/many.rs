@@ -36,6 +36,6 @@ mod tests {
     #[test]
     fn the_mean_of_all_is_evidence_of_any() {
         assert!((ln_e_any(&[0.0, 400f64.ln()]) - 200.5f64.ln()).abs() < 1e-12);
-        assert_eq!(ln_e_any(&[]), 0.0);
+        assert!(ln_e_any(&[]).abs() < f64::EPSILON);
     }
 }

@@ -18,7 +18,7 @@ const LN_MATCH: f64 = 2.995_732_273_553_991;
 /// Evidence of a missed objective at which it is rolled back; as for errors, whose place it takes.
 const LN_MISSED: f64 = 5.298_317_366_548_036;
 
-pub(in crate::judge) fn mismatch(case: &Case<'_>, gate: &MismatchGate) -> GateReport {
+pub(in crate::judge) fn mismatch(case: &Case<'_>, gate: MismatchGate) -> GateReport {
     let (hits, of) = (real(case.evidence.comparisons.mismatched), real(case.evidence.comparisons.compared));
     let budget = gate.at_most.ratio();
     let (above, below) = (ln_e_above(hits, of, budget), ln_e_below(hits, of, budget));
@@ -78,7 +78,7 @@ pub(in crate::judge) fn prometheus(case: &Case<'_>) -> GateReport {
 }
 
 /// Only where there is no legacy side: before that, legacy is the better measure.
-pub(in crate::judge) fn slo(case: &Case<'_>, gate: &Slo) -> GateReport {
+pub(in crate::judge) fn slo(case: &Case<'_>, gate: Slo) -> GateReport {
     let stage = case.evidence.stages.get(&Weight::ALL).copied().unwrap_or_default();
     let pair = |pair| ERRORS.counted(Weight::ALL, &pair).extracted;
     let ((all_hits, all), (hits, of)) = (pair(stage.whole()), pair(stage.settled()));

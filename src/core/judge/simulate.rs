@@ -52,21 +52,22 @@ impl Chance {
                 count += 1;
             }
         }
-        let b = 0.931 + 2.53 * mean.sqrt();
-        let a = -0.059 + 0.024_83 * b;
+        let slope = 0.931 + 2.53 * mean.sqrt();
+        let curve = -0.059 + 0.024_83 * slope;
         loop {
-            let (u, v) = (self.unit() - 0.5, self.unit());
-            let us = 0.5 - u.abs();
-            let k = ((2.0 * a / us + b) * u + mean + 0.43).floor();
-            if us >= 0.07 && v <= 0.927_7 - 3.622_4 / (b - 2.0) {
-                return k as u64;
+            let (across, height) = (self.unit() - 0.5, self.unit());
+            let edge = 0.5 - across.abs();
+            let count = ((2.0 * curve / edge + slope) * across + mean + 0.43).floor();
+            if edge >= 0.07 && height <= 0.927_7 - 3.622_4 / (slope - 2.0) {
+                return count as u64;
             }
-            if k < 0.0 || (us < 0.013 && v > us) {
+            if count < 0.0 || (edge < 0.013 && height > edge) {
                 continue;
             }
-            let inverse_alpha = 1.123_9 + 1.132_8 / (b - 3.4);
-            if (v * inverse_alpha / (a / (us * us) + b)).ln() <= k * mean.ln() - mean - libm::lgamma(k + 1.0) {
-                return k as u64;
+            let hat = 1.123_9 + 1.132_8 / (slope - 3.4);
+            let least = (height * hat / (curve / (edge * edge) + slope)).ln();
+            if least <= count * mean.ln() - mean - libm::lgamma(count + 1.0) {
+                return count as u64;
             }
         }
     }
@@ -132,15 +133,13 @@ pub enum Ended {
 pub fn rollout(setting: &Setting, chance: &mut Chance) -> Ended {
     let mut evidence = Evidence::default();
     let mut standing = Standing { step: 0, since_s: 0, requests: 0 };
-    let last = setting.ladder.steps().len();
-    let mut steps = setting.ladder.steps().to_vec();
-    steps.push(Weight::ALL);
+    let ladder = setting.ladder.up_to_all();
     let look = real(setting.look_s.max(1));
     let mut now_s = 0;
     while now_s < setting.horizon_s {
         let is_warming = Ladder::is_warming(&standing, now_s);
         now_s += setting.look_s.max(1);
-        let weight = setting.ladder.weight(standing.step);
+        let weight = ladder.weight(standing.step);
         let arrived = |chance: &mut Chance, share: f64, rate: f64| {
             let errors = chance.poisson(setting.rps * look * share * rate);
             let units = errors + chance.poisson(setting.rps * look * share * (1.0 - rate));
@@ -159,12 +158,9 @@ pub fn rollout(setting: &Setting, chance: &mut Chance) -> Ended {
         pair.1.merge(&legacy);
         evidence.step = Some(weight);
         let verdict = judge_without_forecast(&setting.gates, &evidence);
-        // The last step is passed as any other is.
-        let as_any = Ladder::new(steps.clone(), Ladder::AT_LEAST_S, Ladder::MIN_REQUESTS);
-        let ladder = as_any.as_ref().unwrap_or(&setting.ladder);
         match ladder.next(&standing, (verdict.verdict, verdict.reason), now_s) {
             Move::Back(_) => return Ended::RolledBack(now_s),
-            Move::Raise(step) if step >= last => return Ended::Promoted(now_s),
+            Move::Raise(step) if ladder.weight(step) == Weight::ALL => return Ended::Promoted(now_s),
             Move::Raise(step) => standing = Standing { step, since_s: now_s, requests: 0 },
             Move::Stay(_) => {}
         }

@@ -1,6 +1,7 @@
 //! Every key of `routes.yaml` and `strangler.yaml`, once: what the walk accepts and what the schema says come from the same rows.
 
 mod compare;
+mod judge;
 mod rollout;
 mod route;
 mod server;
@@ -11,6 +12,10 @@ use crate::raw::leaf::{COUNT_MAX, TIMES_MAX};
 pub(in crate::raw) use compare::COMPARE;
 pub(in crate::raw) use compare::{
     A_A, COMPARE_BODY, COMPARE_HEADERS, COMPARE_JSON, COMPARE_KEEP, COMPARE_RULE, COMPARE_TOLERANCE, RECHECK, VERDICT,
+};
+pub use judge::EVIDENCE;
+pub(in crate::raw) use judge::{
+    BEFORE, COMPARISONS, COUNTS, COVERAGE_RESULT, EVIDENCE_GATES, NOT_APPLICABLE, PAIR, QUERY, SLO, SPLIT, STAGE,
 };
 pub(in crate::raw) use rollout::{COVERAGE_GATE, ERRORS_GATE, GATES, LATENCY_GATE, MISMATCH_GATE, ROLLOUT, STEP_KEYS};
 pub(in crate::raw) use route::{
@@ -85,6 +90,10 @@ pub enum Shape {
     Size,
     /// `5%`.
     Weight,
+    /// `0.5pp`.
+    Points,
+    /// Any number.
+    Number,
     /// `http://host:port`.
     Url,
     /// A path template.

@@ -156,41 +156,43 @@ pub(in crate::raw) fn rollout<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Op
     });
     reader.key(&fields, "gates", |reader, node| {
         let fields = reader.fields(node, &keys::GATES)?;
-        let read = reader.key(&fields, "errors", |reader, node| {
-            short(reader, node, &keys::ERRORS_GATE, |reader, fields| ErrorsGate {
-                worse_by: reader
-                    .key(fields, "worse_by", |reader, node| {
-                        reader.parsed::<Points>(node, "percentage points, as in `0.5pp`")
-                    })
-                    .map(|it| it.value),
-            })
-        });
-        raw.errors = read.map(|it| it.value);
-        let read = reader.key(&fields, "latency", |reader, node| {
-            short(reader, node, &keys::LATENCY_GATE, |reader, fields| LatencyGate {
-                more_slow_by: reader
-                    .key(fields, "more_slow_by", some_of)
-                    .map_or(LatencyGate::default().more_slow_by, |it| it.value),
-            })
-        });
-        raw.latency = read.map(|it| it.value);
-        let read = reader.key(&fields, "mismatch", |reader, node| {
-            short(reader, node, &keys::MISMATCH_GATE, |reader, fields| MismatchGate {
-                at_most: reader.key(fields, "at_most", some_of).map_or(MismatchGate::default().at_most, |it| it.value),
-            })
-        });
-        raw.mismatch = read.map(|it| it.value);
-        let read = reader.key(&fields, "coverage", |reader, node| {
-            short(reader, node, &keys::COVERAGE_GATE, |reader, fields| CoverageGate {
-                min_each: reader
-                    .key(fields, "min_each", |reader, node| reader.count_u32(node, 1, COUNT_MAX))
-                    .map_or(CoverageGate::default().min_each, |it| it.value),
-            })
-        });
-        raw.coverage = read.map(|it| it.value);
+        raw.errors = reader.key(&fields, "errors", errors_gate).map(|it| it.value);
+        raw.latency = reader.key(&fields, "latency", latency_gate).map(|it| it.value);
+        raw.mismatch = reader.key(&fields, "mismatch", mismatch_gate).map(|it| it.value);
+        raw.coverage = reader.key(&fields, "coverage", coverage_gate).map(|it| it.value);
         Some(())
     });
     Some(raw)
+}
+
+pub(in crate::raw) fn errors_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Short<ErrorsGate>> {
+    short(reader, node, &keys::ERRORS_GATE, |reader, fields| ErrorsGate {
+        worse_by: reader
+            .key(fields, "worse_by", |reader, node| reader.parsed::<Points>(node, "percentage points, as in `0.5pp`"))
+            .map(|it| it.value),
+    })
+}
+
+pub(in crate::raw) fn latency_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Short<LatencyGate>> {
+    short(reader, node, &keys::LATENCY_GATE, |reader, fields| LatencyGate {
+        more_slow_by: reader
+            .key(fields, "more_slow_by", some_of)
+            .map_or(LatencyGate::default().more_slow_by, |it| it.value),
+    })
+}
+
+pub(in crate::raw) fn mismatch_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Short<MismatchGate>> {
+    short(reader, node, &keys::MISMATCH_GATE, |reader, fields| MismatchGate {
+        at_most: reader.key(fields, "at_most", some_of).map_or(MismatchGate::default().at_most, |it| it.value),
+    })
+}
+
+pub(in crate::raw) fn coverage_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Short<CoverageGate>> {
+    short(reader, node, &keys::COVERAGE_GATE, |reader, fields| CoverageGate {
+        min_each: reader
+            .key(fields, "min_each", |reader, node| reader.count_u32(node, 1, COUNT_MAX))
+            .map_or(CoverageGate::default().min_each, |it| it.value),
+    })
 }
 
 /// `never`, or a map.

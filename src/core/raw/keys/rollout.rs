@@ -3,7 +3,7 @@
 use super::{Block, COUNT, Key, Shape};
 
 const STEP: Shape = Shape::Any(&[Shape::OneOf(&["shadow"]), Shape::Weight]);
-const NEVER: Shape = Shape::OneOf(&["never"]);
+pub(super) const NEVER: Shape = Shape::OneOf(&["never"]);
 
 pub(in crate::raw) static ROLLOUT: Block = Block {
     name: "rollout",
@@ -111,8 +111,8 @@ pub(in crate::raw) static ERRORS_GATE: Block = Block {
     about: "How much more often extracted may fail.",
     keys: &[Key::optional(
         "worse_by",
-        Shape::Text,
-        "2pp at 1%, 1pp at 5% and 10%, 0.5pp from 25%",
+        Shape::Points,
+        "2pp below 5%, 1pp below 25%, 0.5pp from there on",
         "In percentage points of all requests, as in `0.5pp`.",
     )],
 };
