@@ -58,6 +58,8 @@ async fn state(dir: &Path) -> (AdminState, Store, mpsc::Receiver<ApplyRequest>, 
             (name == "cart").then(|| RouteNumbers { requests_legacy: 7, ..RouteNumbers::default() })
         }),
         verdicts: Arc::new(|_, _| Vec::new()),
+        latencies: Arc::new(|_, _| Vec::new()),
+        coverage: Arc::new(|_, _| None),
         plane: Arc::new(PlaneStatus::default),
         apply,
         replay: Arc::new(|_| Box::pin(async { Err("nobody is there".to_owned()) })),

@@ -71,6 +71,8 @@ impl Running {
                         Some(RouteNumbers { requests_legacy: 95, failures_legacy: 2, ..RouteNumbers::default() })
                     }),
                     verdicts: Arc::new(|_, _| Vec::new()),
+                    latencies: Arc::new(|_, _| Vec::new()),
+                    coverage: Arc::new(|_, _| None),
                     plane: Arc::new(PlaneStatus::default),
                     apply,
                     replay: Arc::new(|_| Box::pin(async { Err("nobody is there".to_owned()) })),

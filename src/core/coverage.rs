@@ -20,6 +20,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::name::RouteName;
+use crate::route::Route;
+use crate::weight::Weight;
 
 /// Days that are looked back at, beside the one that has begun (UTC).
 pub const DAYS: u32 = 7;
@@ -158,6 +160,14 @@ impl Coverage {
     }
 }
 
+/// Requests of one sort that legacy has answered.
+pub type Tally = (Arc<Seen>, u64);
+
+/// Whether a route's requests are counted: it has begun to be moved. On any other, users pay for no book that nobody asks for.
+pub fn is_counted(route: &Route, weight: Weight) -> bool {
+    route.shadow.is_some() || route.compare.is_some() || weight > Weight::NONE
+}
+
 /// One day of one cell, as it is stored: counts to be added to those that are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -290,7 +300,8 @@ impl Book {
     /// They were not stored after all.
     pub fn put_back(&mut self, rows: &[Row]) {
         for row in rows {
-            let cell = self.routes.get_mut(&row.route).and_then(|kept| kept.cells.get_mut(&row.sort)?.get_mut(&row.name));
+            let cell =
+                self.routes.get_mut(&row.route).and_then(|kept| kept.cells.get_mut(&row.sort)?.get_mut(&row.name));
             let slot = cell.and_then(|cell| cell.slots.get_mut(row.day as usize % SLOTS));
             if let Some(slot) = slot.filter(|slot| slot.day == row.day) {
                 slot.unsaved.add(row.counts);

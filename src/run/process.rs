@@ -20,6 +20,7 @@ use crate::proxy::attached::Attached;
 use crate::proxy::listener;
 use crate::proxy::pins::Pins;
 use crate::proxy::{self, CopyQueue, Proxy};
+use crate::run::coverage::{self, Desk, Keeper};
 use crate::run::first::{First, tokens};
 use crate::run::keys::Keys;
 use crate::run::lock::Lock;
@@ -60,6 +61,7 @@ pub(super) struct Process {
     proxy: Arc<Proxy>,
     shadow: Arc<Shadow>,
     replayer: Replayer,
+    desk: Desk,
     budget: ByteBudget,
     first: First,
 }
@@ -83,6 +85,7 @@ impl Process {
             let _in_control = control.enter();
             hand.forget(&dropped);
         }
+        let (desk, tallies) = Desk::new();
         let settings = proxy::Settings {
             limits: proxy::Limits::from(&options.server.limits),
             server: options.server.clone(),
@@ -92,6 +95,7 @@ impl Process {
             access_log: options.access_log.is_some(),
             pins: Arc::new(Pins::new(keys.redaction, store.clone(), Arc::clone(&metrics), &loaded.pins)),
             writes: Arc::default(),
+            tallies: Some(tallies),
         };
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
         let budget = ByteBudget::new(SHADOW_BYTES_MAX);
@@ -112,17 +116,19 @@ impl Process {
             budget: budget.clone(),
             redactor: Redactor::new(keys.redaction),
             accepted,
+            coverage: Arc::clone(&desk.book),
             sink: store_sink(store.clone()),
             writes: Arc::clone(&proxy.settings.writes),
             begun: proxy.begun,
         })
         .map_err(system("the thread that compares"))?;
-        Ok(Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, budget, first })
+        Ok(Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, desk, budget, first })
     }
 
     /// Serves until it is told to end, or has handed over.
     pub(super) fn serve(self, given: Given, lock: Option<Lock>, control: &Runtime) -> Result<(), RunError> {
-        let Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, budget, first } = self;
+        let Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, desk, budget, first } =
+            self;
         let _in_control = control.enter();
         let Given { mut predecessor, activated } = given;
         let mut signals = Signals::new().map_err(system("signal handlers"))?;
@@ -165,7 +171,10 @@ impl Process {
             true
         }));
         let ledger = shadow.ledger();
-        control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), Arc::clone(&ledger)));
+        let (latencies, book, begun) = (shadow.latencies(), Arc::clone(&desk.book), proxy.begun);
+        let seen = (Arc::clone(&ledger), Arc::clone(&latencies));
+        control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), seen, begun));
+        let keeper = Keeper::start(desk, Arc::clone(&live), store.clone(), Arc::clone(&metrics));
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
         let (drain, draining) = watch::channel(false);
@@ -197,6 +206,8 @@ impl Process {
             numbers: report::numbers(&metrics, &ledger),
             plane: report::plane(&live),
             verdicts: report::verdicts(&ledger),
+            latencies: report::latencies(&latencies, begun),
+            coverage: coverage::reader(&book),
             apply,
             replay: replay::on_a_thread(replayer),
             upgrade: upgrade.clone(),
@@ -275,6 +286,7 @@ impl Process {
                 workers.join();
             }
         }
+        control.block_on(keeper.end());
         control.block_on(store.close());
         end_reloading(reloading);
         tracing::info!("stopped");

@@ -60,6 +60,8 @@ pub const COMPARISONS: &str = "strangler_comparisons_total";
 pub const SECOND_LOOKS: &str = "strangler_second_looks_total";
 /// 1 for what is known by comparing the answers of a route.
 pub const VERDICT: &str = "strangler_verdict";
+/// Things that legacy is asked and that are compared too seldom, by route: what the `coverage` gate would wait for.
+pub const COVERAGE_MISSING: &str = "strangler_coverage_missing";
 /// Differences by route and kind.
 pub const DIFFERENCES: &str = "strangler_differences_total";
 /// When legacy last answered for a route, in Unix seconds.
@@ -136,6 +138,7 @@ pub struct Families {
     comparisons: IntCounterVec,
     second_looks: IntCounterVec,
     verdict: IntGaugeVec,
+    coverage_missing: IntGaugeVec,
     differences: IntCounterVec,
     legacy_last: IntGaugeVec,
     config_info: IntGaugeVec,
@@ -263,6 +266,11 @@ impl Metrics {
                 VERDICT,
                 "1 for what is known by comparing the answers of a route",
                 &["route", "verdict"],
+            )?,
+            coverage_missing: make.gauge(
+                COVERAGE_MISSING,
+                "Things that legacy is asked and that are compared too seldom",
+                &["route"],
             )?,
             differences: make.counter(DIFFERENCES, "Differences found", &["route", "kind"])?,
             legacy_last: make.gauge(LEGACY_LAST, "When legacy last answered, in Unix seconds", &["route"])?,

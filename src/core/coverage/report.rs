@@ -64,7 +64,8 @@ pub fn report(route: &str, path: String, covered: &[Method], is_counted: bool, c
     #[expect(clippy::cast_precision_loss, reason = "a share for people")]
     let share = |counts: Counts| counts.requests as f64 / total.requests.max(1) as f64;
     let cells = |sort: Sort| {
-        let told = coverage.of(sort).map(|(name, counts)| CellReport { name: name.into(), counts, share: share(counts) });
+        let told =
+            coverage.of(sort).map(|(name, counts)| CellReport { name: name.into(), counts, share: share(counts) });
         let mut told: Vec<CellReport> = told.collect();
         told.sort_by(|a, b| b.counts.requests.cmp(&a.counts.requests).then_with(|| a.name.cmp(&b.name)));
         told
@@ -88,14 +89,16 @@ pub fn report(route: &str, path: String, covered: &[Method], is_counted: bool, c
 fn unseen(covered: &[Method], coverage: &Coverage) -> Vec<Unseen> {
     let listed: Vec<MethodKind> = covered.iter().map(MethodKind::of).collect();
     let listed = if listed.is_empty() { MethodKind::USUAL.to_vec() } else { listed };
-    let is_asked =
-        |kind: &MethodKind| coverage.of(Sort::Method).any(|(name, counts)| name == kind.as_str() && counts.requests > 0);
+    let is_asked = |kind: &MethodKind| {
+        coverage.of(Sort::Method).any(|(name, counts)| name == kind.as_str() && counts.requests > 0)
+    };
     let never_asked = listed.into_iter().filter(|kind| !is_asked(kind)).map(|kind| Unseen {
         sort: Sort::Method,
         name: kind.as_str().to_owned(),
         why: "never_asked",
     });
-    let cells = Sort::ALL.into_iter().flat_map(|sort| coverage.of(sort).map(move |(name, counts)| (sort, name, counts)));
+    let cells =
+        Sort::ALL.into_iter().flat_map(|sort| coverage.of(sort).map(move |(name, counts)| (sort, name, counts)));
     let never_compared = cells.filter(|(.., counts)| counts.comparisons == 0).map(|(sort, name, _)| Unseen {
         sort,
         name: name.to_owned(),

@@ -148,18 +148,33 @@ fn pairs(query: &str) -> impl Iterator<Item = &[u8]> {
 
 impl Seen {
     /// Of a request and legacy's answer to it. `query`: without `?`.
-    pub fn new(
-        route: RouteName,
-        method: MethodKind,
-        status: u16,
-        query: &str,
-        content_type: Option<&[u8]>,
-    ) -> Seen {
+    pub fn new(route: RouteName, method: MethodKind, status: u16, query: &str, content_type: Option<&[u8]>) -> Seen {
         let text = |bytes: &[u8]| {
             let bytes = bytes.get(..TYPE_BYTES_MAX).unwrap_or(bytes);
             String::from_utf8_lossy(bytes).into_owned().into_boxed_str()
         };
         Seen { route, method, status, names: names(query), content_type: Some(content_type.map(text)) }
+    }
+
+    /// A number of its route's own, for [`key`].
+    pub fn key_of(route: &str) -> u64 {
+        xxh3_64(route.as_bytes())
+    }
+
+    /// The same of this one.
+    pub fn route_key(&self) -> u64 {
+        Seen::key_of(self.route.as_str())
+    }
+
+    /// As far as it is known.
+    pub fn content_type(&self) -> Option<&[u8]> {
+        self.content_type.as_ref()?.as_deref().map(str::as_bytes)
+    }
+
+    /// Likewise, its parameters not told apart.
+    #[must_use]
+    pub fn unnamed(self) -> Seen {
+        Seen { names: None, ..self }
     }
 
     /// Where nothing but the status is left of the answer.
@@ -233,7 +248,9 @@ fn names(query: &str) -> Option<Vec<Box<str>>> {
             continue;
         }
         let name = memchr::memchr(b'=', pair).and_then(|end| pair.get(..end)).filter(|name| !name.is_empty());
-        names.insert(name.map_or_else(|| DATA.to_owned(), |name| without_brackets_hidden(&String::from_utf8_lossy(name))));
+        names.insert(
+            name.map_or_else(|| DATA.to_owned(), |name| without_brackets_hidden(&String::from_utf8_lossy(name))),
+        );
     }
     (names.len() <= SET_NAMES_MAX).then(|| names.into_iter().map(String::into_boxed_str).collect())
 }
