@@ -1,4 +1,4 @@
-//! Keeps the book of what legacy is asked: counts of the cores in, once a minute to the store, and told to whoever asks.
+//! Keeps the book of what legacy is asked: counts of the cores in, three times a minute to the store, and told to whoever asks.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ use crate::telemetry::metrics::Metrics;
 /// Counts of the cores that wait to be taken in. A core that finds no room keeps them.
 const WAITING_MAX: usize = 64;
 /// Between two saves: as much is lost when the process is killed.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
+const SAVE_EVERY: Duration = Duration::from_secs(20);
 /// Between two looks at what is missing.
 const SHOW_EVERY: Duration = Duration::from_secs(2);
 /// Rows that are written at once: a kill behind them waits for no more.
