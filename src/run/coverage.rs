@@ -144,7 +144,9 @@ impl Keeping {
             gone.remove(name);
             self.shown.insert(name.to_owned());
         }
-        gone.iter().for_each(|name| self.metrics.forget_coverage(name));
+        for name in &gone {
+            self.metrics.forget_coverage(name);
+        }
     }
 }
 
