@@ -27,6 +27,7 @@ pub(crate) mod rate;
 pub(crate) mod rewrite;
 pub(crate) mod shed;
 pub(crate) mod tunnel;
+pub(crate) mod witness;
 pub mod tee;
 pub mod tls;
 pub mod transport;
@@ -46,6 +47,7 @@ use strangler_core::shadow::settle::Writes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;
+use crate::live::witness::Witnesses;
 use crate::proxy::attached::Attached;
 use crate::proxy::coverage::Tallies;
 use crate::proxy::listen::Bound;
@@ -82,6 +84,8 @@ pub struct Settings {
     pub writes: Arc<Writes>,
     /// Where counts of what legacy is asked go. Default: nowhere.
     pub tallies: Option<Tallies>,
+    /// What requests prove, for rollouts.
+    pub witnesses: Arc<Witnesses>,
 }
 
 /// Bounds on clients, with DESIGN's defaults.

@@ -1,10 +1,11 @@
-//! What outlives a restart: moved weights, kills, the audit and the stored divergences, in `<state-dir>/strangler.db`.
+//! What outlives a restart: moved weights, kills, the audit and the stored divergences, in `<state-dir>/strangler.db`, or in a
+//! PostgreSQL database; then what is in force is kept in that file, too.
 //!
 //! One task owns the one connection; everyone else holds a [`Store`], the sending end of two bounded queues. What is lost when the
 //! disk is full or read-only is counted and shown ([`StoreHealth`]); it is never an error of the proxy: without a file the same
 //! tables live in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,12 +22,19 @@ use strangler_core::runtime::{Kill, KillScope, KillSource, Move, RuntimeState};
 use strangler_core::side::Side;
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod database;
+mod link;
+mod merge;
+mod schema;
 mod sqlite;
 mod writer;
 pub mod kill_file;
+pub mod postgres;
 
-use crate::store::sqlite::DatabaseError;
-use crate::store::writer::{Command, Record, Writer};
+use crate::store::database::DatabaseError;
+use crate::store::merge::{Known, merged};
+use crate::store::sqlite::Opened;
+use crate::store::writer::{Arrived, Command, FIRST_MAX, Record, Server, Writer, attempt};
 
 /// Most rows that one listing answers.
 pub const LIST_ROWS_MAX: u32 = 500;
@@ -224,8 +232,23 @@ pub struct Loaded {
     pub accepted: Accepted,
     /// Idempotency keys seen in the last day, oldest first.
     pub pins: Vec<StoredPin>,
-    /// Where the store lies.
+    /// Where the store lies: its file, or the one that names its database.
     pub path: PathBuf,
+    /// What a database says that did not answer at once; `None`: it did, or there is none.
+    pub late: Option<oneshot::Receiver<Late>>,
+}
+
+/// What a database said after the start. What was moved and killed here meanwhile is in it.
+#[derive(Debug)]
+pub struct Late {
+    /// Moves and kills.
+    pub runtime: RuntimeState,
+    /// Weights of before, of routes that remember keys.
+    pub pasts: BTreeMap<RouteName, RoutePast>,
+    /// Causes that were accepted.
+    pub accepted: Accepted,
+    /// Idempotency keys seen in the last day, oldest first.
+    pub pins: Vec<StoredPin>,
 }
 
 /// What was dropped since the start.
@@ -246,6 +269,7 @@ pub struct Store {
     health: watch::Receiver<StoreHealth>,
     counters: Arc<Counters>,
     limits: StoreLimits,
+    kind: &'static str,
 }
 
 impl Store {
@@ -254,7 +278,7 @@ impl Store {
     /// Never fails: what cannot be opened is replaced by tables in memory, and [`StoreHealth`] says so. A corrupt file is moved aside.
     pub async fn open(state_dir: &Path, limits: StoreLimits) -> (Store, Loaded) {
         let path = state_dir.join(FILE_NAME);
-        let mut opened = sqlite::open(state_dir, &path).await;
+        let mut opened: Opened = sqlite::open(state_dir, &path).await;
         let pins = opened.pins(limits.pins_max).await;
         let health = StoreHealth { healthy: opened.why.is_none(), why: opened.why.clone(), lost: opened.lost.clone() };
         if let Some(why) = &health.why {
@@ -263,20 +287,90 @@ impl Store {
         if let Some(lost) = &health.lost {
             tracing::error!(store = %path.display(), lost, "earlier kills and moved weights are lost; the file's weights are in force");
         }
+        let loaded = Loaded::of(opened.state.clone().into(), pins, path.clone());
+        (
+            Store::start("sqlite", health, limits, |health, counters| {
+                Writer::new(opened, path, limits, health, counters)
+            }),
+            loaded,
+        )
+    }
+
+    /// Opens the store in the database that `url_file` names, with a copy of what is in force in the state directory.
+    ///
+    /// Never fails, and waits for half a second at most: what the database says later comes by [`Loaded::late`].
+    pub async fn open_server(state_dir: &Path, url_file: &Path, limits: StoreLimits) -> (Store, Loaded) {
+        let copy = state_dir.join(FILE_NAME);
+        let mut opened = sqlite::open(state_dir, &copy).await;
+        let mut local = opened.database.take().filter(database::Database::is_lasting);
+        let (identity, is_behind) = match &mut local {
+            Some(local) => local.told().await,
+            None => (None, false),
+        };
+        let own: Known = std::mem::take(&mut opened.state).into();
+        let until = tokio::time::Instant::now() + FIRST_MAX;
+        let (early, first) = oneshot::channel();
+        let mut attempt = attempt(url_file, limits.pins_max, Some(early));
+        let answered = tokio::time::timeout_at(until, first).await.ok().and_then(std::result::Result::ok);
+        let known = match answered {
+            // A copy that was kept while the database was away may hold a kill that it does not know.
+            Some((found, now)) => {
+                merged(&found.into(), &own, &BTreeSet::new(), is_behind || identity.as_ref() != Some(&now)).0
+            }
+            None => own,
+        };
+        let arrived = tokio::time::timeout_at(until, &mut attempt).await.ok();
+        let (late, later) = oneshot::channel();
+        let mut server = Server::new(url_file, local, identity.filter(|_| !is_behind), late);
+        let mut loaded = Loaded::of(known.clone(), Vec::new(), url_file.to_owned());
+        let why = match &arrived {
+            None => {
+                server.attempt = Some(attempt);
+                Some("the database has not answered yet".to_owned())
+            }
+            Some(Err(error)) => Some(error.to_string()),
+            Some(Ok(Err(error))) => Some(chain(error)),
+            Some(Ok(Ok(_))) => None,
+        };
+        let mut arrived = arrived.and_then(Result::ok).and_then(Result::ok);
+        if let Some(Arrived { pins, .. }) = &mut arrived {
+            server.late = None;
+            loaded.pins = std::mem::take(pins);
+        } else {
+            loaded.late = Some(later);
+        }
+        let why = why.map(|why| format!("{}: {why}", url_file.display()));
+        if let Some(why) = &why {
+            tracing::error!(
+                why,
+                "the store is not healthy; what is in force is kept in the state directory until it is"
+            );
+        }
+        let health = StoreHealth { healthy: why.is_none(), why, lost: opened.lost };
+        let store = Store::start("postgres", health, limits, |health, counters| {
+            Writer::on_server(server, known, arrived, limits, health, counters)
+        });
+        (store, loaded)
+    }
+
+    fn start(
+        kind: &'static str,
+        health: StoreHealth,
+        limits: StoreLimits,
+        writer: impl FnOnce(watch::Sender<StoreHealth>, Arc<Counters>) -> Writer,
+    ) -> Store {
         let (health_tx, health) = watch::channel(health);
         let (commands, command_rx) = mpsc::channel(256);
         let (records, record_rx) = mpsc::channel(1_024);
-        let (pin_tx, pin_rx) = mpsc::channel(PINS_QUEUED_MAX);
+        let (pins, pin_rx) = mpsc::channel(PINS_QUEUED_MAX);
         let counters = Arc::new(Counters::default());
-        let runtime = RuntimeState::restore(opened.moves.clone(), opened.kills.clone());
-        let pasts = opened.pasts.iter().cloned().collect();
-        let accepted = Accepted(opened.accepted.iter().cloned().collect());
-        let writer = Writer::new(opened, path.clone(), limits, health_tx, Arc::clone(&counters));
-        tokio::spawn(writer.run(command_rx, record_rx, pin_rx));
-        (
-            Store { commands, records, pins: pin_tx, health, counters, limits },
-            Loaded { runtime, pasts, accepted, pins, path },
-        )
+        tokio::spawn(writer(health_tx, Arc::clone(&counters)).run(command_rx, record_rx, pin_rx));
+        Store { commands, records, pins, health, counters, limits, kind }
+    }
+
+    /// `sqlite` or `postgres`.
+    pub fn kind(&self) -> &'static str {
+        self.kind
     }
 
     /// How it is, now and at every change.
@@ -448,6 +542,14 @@ impl Store {
             Ok(Err(_)) => Err(StoreError::Closed),
             Err(_) => Err(StoreError::TimedOut(self.limits.save_timeout)),
         }
+    }
+}
+
+impl Loaded {
+    fn of(known: Known, pins: Vec<StoredPin>, path: PathBuf) -> Loaded {
+        let Known { moves, kills, pasts, accepted } = known;
+        let runtime = RuntimeState::restore(moves, kills.into_values());
+        Loaded { runtime, pasts, accepted: Accepted(accepted), pins, path, late: None }
     }
 }
 

@@ -6,11 +6,16 @@
 mod accepts;
 mod kills;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 use strangler_core::name::RouteName;
-use strangler_core::runtime::{DroppedRaise, MoveKind, Note, NoteError, Refusal, WeightAsk, WeightChange};
+use strangler_core::past::RoutePast;
+use strangler_core::redact::accept::Accepted;
+use strangler_core::runtime::{
+    DroppedRaise, MoveKind, Note, NoteError, Refusal, RuntimeState, WeightAsk, WeightChange,
+};
 use strangler_core::signing::{Signing, SigningKey};
 use strangler_core::snapshot::Snapshot;
 use strangler_core::table::RoutingTable;
@@ -268,7 +273,7 @@ impl Control {
     pub fn with_table(&self, table: &Arc<RoutingTable>) -> Vec<DroppedRaise> {
         let mut dropped = Vec::new();
         self.live.change(&mut |now| {
-            let (next, ended) = now.with_table(Arc::clone(table));
+            let (next, ended) = now.with_table(Arc::clone(table), now_unix_ms());
             dropped = ended;
             Some(Arc::new(next))
         });
@@ -296,6 +301,20 @@ impl Control {
         if !dropped.is_empty() && !self.store.save_soon(changes, entries.collect()) {
             tracing::warn!("the end of these raises could not be put on record");
         }
+    }
+
+    /// Puts in force what a store says that answered after the start. What people have done since stays.
+    pub fn adopt(&self, found: &RuntimeState, pasts: &BTreeMap<RouteName, RoutePast>, accepted: Accepted) {
+        let mut dropped = Vec::new();
+        self.live.change(&mut |now| {
+            let (next, ended) = now.runtime().with_found(found).settled(now.table());
+            dropped = ended;
+            Some(Arc::new(now.with_runtime(&next)).resuming(pasts, now_unix_ms() / 1_000))
+        });
+        self.accepted.publish(accepted);
+        self.forget(&dropped);
+        let (kills, moves) = (found.kills().count(), found.moves().len());
+        tracing::warn!(kills, moves, "the store answered after the start; what it says is in force from now on");
     }
 
     /// Puts something that moves nobody on record: a refused login, a reload.

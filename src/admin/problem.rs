@@ -61,6 +61,7 @@ impl From<ControlError> for Problem {
             ControlError::Refused(Refusal::UnknownRoute(_)) => (StatusCode::NOT_FOUND, "unknown_route"),
             ControlError::Refused(Refusal::WouldServeStale(_)) => (StatusCode::CONFLICT, "would_serve_stale"),
             ControlError::Refused(Refusal::Located(_)) => (StatusCode::CONFLICT, "located"),
+            ControlError::Refused(Refusal::RollingOut(_)) => (StatusCode::CONFLICT, "rolling_out"),
             ControlError::Refused(Refusal::Apart { .. }) => (StatusCode::CONFLICT, "together"),
             ControlError::Refused(Refusal::NotKilled(_)) => (StatusCode::CONFLICT, "not_killed"),
             ControlError::Refused(Refusal::KilledByFile(_)) => (StatusCode::CONFLICT, "killed_by_file"),

@@ -35,6 +35,9 @@ pub struct RunArgs {
     /// What outlives a restart, the admin token and the kill file; made if it is missing. Default: state.
     #[arg(long, env = "STRANGLER_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// File with the address of a PostgreSQL database that keeps state, audit and divergences. Default: a file in the state directory.
+    #[arg(long, env = "STRANGLER_STORE_URL_FILE", value_name = "FILE")]
+    pub store_url_file: Option<PathBuf>,
     /// Worker threads. Default: one for each core.
     #[arg(long, env = "STRANGLER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,

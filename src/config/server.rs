@@ -17,6 +17,8 @@ pub struct LoadedServer {
     pub asked: Option<Asked>,
     /// Everything found, in the order of the file.
     pub faults: Vec<Fault>,
+    /// Where the store's file is named.
+    pub store: Option<Span>,
     /// Where the TLS of each listener stands, or a listener without.
     pub listeners: Vec<Span>,
 }
@@ -24,11 +26,11 @@ pub struct LoadedServer {
 /// Reads a text that stands at `path`: what it names is relative to it.
 pub fn load(text: &[u8], path: &Path) -> LoadedServer {
     if says_nothing(text) {
-        return LoadedServer { asked: Some(Asked::default()), faults: Vec::new(), listeners: Vec::new() };
+        return LoadedServer { asked: Some(Asked::default()), faults: Vec::new(), store: None, listeners: Vec::new() };
     }
     let (root, faults) = yaml::read(text);
     let Some(root) = root else {
-        return LoadedServer { asked: None, faults, listeners: Vec::new() };
+        return LoadedServer { asked: None, faults, store: None, listeners: Vec::new() };
     };
     let (asked, faults) = raw::read(&root, faults);
     let base = path.parent().unwrap_or(Path::new(""));
@@ -36,7 +38,8 @@ pub fn load(text: &[u8], path: &Path) -> LoadedServer {
         Some(Kind::Seq(items)) => items.iter().map(|item| item.child("tls").unwrap_or(item).span).collect(),
         _ => Vec::new(),
     };
-    LoadedServer { asked: asked.map(|asked| asked.relative_to(base)), faults, listeners }
+    let store = root.child("store").and_then(|store| store.child("url_file")).map(|file| file.span);
+    LoadedServer { asked: asked.map(|asked| asked.relative_to(base)), faults, store, listeners }
 }
 
 /// Reads one listener as a flag gives it: `{address: …, tls: …}`. Paths stay relative to where the process runs.

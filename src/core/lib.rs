@@ -7,9 +7,11 @@
 pub mod chain;
 pub mod name;
 pub mod weight;
+pub mod judge;
 pub mod side;
 pub mod template;
 pub mod day;
+pub mod calendar;
 pub mod difference;
 pub mod rewrite;
 pub mod rate_limit;
@@ -49,6 +51,7 @@ pub mod reload;
 pub mod schema;
 pub mod shadow;
 pub mod observation;
+pub mod unit;
 pub mod idempotency;
 pub mod fallback;
 pub mod balance;
@@ -63,6 +66,8 @@ pub mod noise;
 pub mod sketch;
 pub mod latency;
 pub mod coverage;
+pub mod ledger;
+pub mod rollout;
 pub mod explain;
 
 #[cfg(any(test, feature = "fixture"))]

@@ -12,6 +12,12 @@ pub const JOURNEYS_MAX: usize = 10_000;
 pub const LEASED_ROUTES_MAX: usize = 1_000;
 /// Longest lease, in seconds: a day.
 pub const LEASE_S_MAX: u64 = 24 * 60 * 60;
+/// Most steps of a rollout.
+pub const STEPS_MAX: usize = 100;
+/// Most freezes of a rollout.
+pub const FREEZES_MAX: usize = 100;
+/// Most routes that a rollout waits for.
+pub const NEEDS_MAX: usize = 100;
 /// Most names under `removed:`.
 pub const REMOVED_MAX: usize = 100_000;
 /// Most places where a journey looks for a key.

@@ -17,8 +17,20 @@ const V2_FIXED: usize = 16;
 pub struct ProxyHeader {
     /// Its bytes; the client's own begin behind them.
     pub length: usize,
-    /// Who the client is. `None`: the balancer speaks for itself (a health check), or does not know.
-    pub client: Option<SocketAddr>,
+    /// For whom the connection is.
+    pub source: Source,
+}
+
+/// For whom the balancer opened the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// For this client.
+    Client(SocketAddr),
+    /// For itself, as in a health check (`LOCAL`, version 2 only): what it says is its own word.
+    Balancer,
+    /// For somebody whose address it does not tell (`UNKNOWN`, `AF_UNSPEC`, a Unix socket). What follows are that one's bytes, so
+    /// nothing in them is a balancer's word.
+    Unknown,
 }
 
 /// Why a header is none.
@@ -56,9 +68,9 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyProtocolError> {
     let line = seen.get(..end).and_then(|line| std::str::from_utf8(line).ok()).ok_or(malformed)?;
     let length = end + 2;
     let words: Vec<&str> = line.split(' ').collect();
-    let client = match words.as_slice() {
+    let source = match words.as_slice() {
         // Whatever stands behind it is not to be looked at.
-        ["PROXY", "UNKNOWN", ..] => None,
+        ["PROXY", "UNKNOWN", ..] => Source::Unknown,
         ["PROXY", family @ ("TCP4" | "TCP6"), source, destination, source_port, destination_port] => {
             let address = |text: &str| -> Option<IpAddr> {
                 if *family == "TCP4" {
@@ -70,11 +82,11 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyProtocolError> {
             let source = address(source).ok_or(malformed)?;
             address(destination).ok_or(malformed)?;
             port(destination_port).ok_or(malformed)?;
-            Some(SocketAddr::new(source, port(source_port).ok_or(malformed)?))
+            Source::Client(SocketAddr::new(source, port(source_port).ok_or(malformed)?))
         }
         _ => return Err(malformed),
     };
-    Ok(Some(ProxyHeader { length, client }))
+    Ok(Some(ProxyHeader { length, source }))
 }
 
 /// Digits only: `+80` is a number to some readers and none to others.
@@ -96,24 +108,24 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<ProxyHeader>, ProxyProtocolError> {
         _ => return Err(malformed),
     };
     let Some(rest) = rest.get(..told) else { return Ok(None) };
-    let client = match family {
-        _ if is_local => None,
+    let source = match family {
+        _ if is_local => Source::Balancer,
         // Unspecified, and Unix sockets: there is no address to tell.
-        0x00 | 0x31 => None,
+        0x00 | 0x31 => Source::Unknown,
         0x11 => {
             let (parts, _) = rest.split_first_chunk::<12>().ok_or(malformed)?;
             let [a, b, c, d, _, _, _, _, high, low, _, _] = *parts;
-            Some(SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low])))
+            Source::Client(SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low])))
         }
         0x21 => {
             let (source, rest) = rest.split_first_chunk::<16>().ok_or(malformed)?;
             let (_, rest) = rest.split_first_chunk::<16>().ok_or(malformed)?;
             let ([high, low, _, _], _) = rest.split_first_chunk::<4>().ok_or(malformed)?;
-            Some(SocketAddr::new(Ipv6Addr::from(*source).into(), u16::from_be_bytes([*high, *low])))
+            Source::Client(SocketAddr::new(Ipv6Addr::from(*source).into(), u16::from_be_bytes([*high, *low])))
         }
         _ => return Err(malformed),
     };
-    Ok(Some(ProxyHeader { length: V2_FIXED + told, client }))
+    Ok(Some(ProxyHeader { length: V2_FIXED + told, source }))
 }
 
 #[cfg(test)]
@@ -122,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    type Told = Result<Option<&'static str>, ProxyProtocolError>;
+    type Told = Result<&'static str, ProxyProtocolError>;
 
     fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
@@ -136,17 +148,17 @@ mod tests {
         six.extend([0; 16]);
         six.extend([0, 7, 0, 80]);
         let cases: &[(Vec<u8>, Told)] = &[
-            (b"PROXY TCP4 203.0.113.9 10.0.0.1 8080 80\r\n".to_vec(), Ok(Some("203.0.113.9:8080"))),
-            (b"PROXY TCP6 2001:db8::1 ::1 8080 80\r\n".to_vec(), Ok(Some("[2001:db8::1]:8080"))),
-            (b"PROXY UNKNOWN\r\n".to_vec(), Ok(None)),
-            (b"PROXY UNKNOWN ff 1 whatever\r\n".to_vec(), Ok(None)),
-            (v2(0x21, 0x11, &four), Ok(Some("203.0.113.9:8080"))),
-            (v2(0x21, 0x11, &[&four[..], &[4, 0, 2, 1, 1]].concat()), Ok(Some("203.0.113.9:8080"))),
-            (v2(0x21, 0x21, &six), Ok(Some("[::1]:7"))),
-            (v2(0x20, 0x11, &four), Ok(None)),
-            (v2(0x20, 0x00, &[]), Ok(None)),
-            (v2(0x21, 0x00, &[]), Ok(None)),
-            (v2(0x21, 0x31, &[0; 216]), Ok(None)),
+            (b"PROXY TCP4 203.0.113.9 10.0.0.1 8080 80\r\n".to_vec(), Ok("203.0.113.9:8080")),
+            (b"PROXY TCP6 2001:db8::1 ::1 8080 80\r\n".to_vec(), Ok("[2001:db8::1]:8080")),
+            (b"PROXY UNKNOWN\r\n".to_vec(), Ok("unknown")),
+            (b"PROXY UNKNOWN ff 1 whatever\r\n".to_vec(), Ok("unknown")),
+            (v2(0x21, 0x11, &four), Ok("203.0.113.9:8080")),
+            (v2(0x21, 0x11, &[&four[..], &[4, 0, 2, 1, 1]].concat()), Ok("203.0.113.9:8080")),
+            (v2(0x21, 0x21, &six), Ok("[::1]:7")),
+            (v2(0x20, 0x11, &four), Ok("balancer")),
+            (v2(0x20, 0x00, &[]), Ok("balancer")),
+            (v2(0x21, 0x00, &[]), Ok("unknown")),
+            (v2(0x21, 0x31, &[0; 216]), Ok("unknown")),
             (b"GET / HTTP/1.1\r\n".to_vec(), Err(ProxyProtocolError::Signature)),
             (b"PROXY TCP4 203.0.113.9 10.0.0.1 8080\r\n".to_vec(), Err(ProxyProtocolError::Malformed)),
             (b"PROXY TCP4 203.0.113.9 10.0.0.1 +80 80\r\n".to_vec(), Err(ProxyProtocolError::Malformed)),
@@ -164,8 +176,13 @@ mod tests {
         for (header, expect) in cases {
             let with_more = [header, &b"GET / HTTP/1.1\r\n"[..]].concat();
             let parsed = parse(&with_more);
-            let expect = expect.map(|client| {
-                Some(ProxyHeader { length: header.len(), client: client.map(|text| text.parse().unwrap()) })
+            let expect = expect.map(|told| {
+                let source = match told {
+                    "balancer" => Source::Balancer,
+                    "unknown" => Source::Unknown,
+                    address => Source::Client(address.parse().unwrap()),
+                };
+                Some(ProxyHeader { length: header.len(), source })
             });
             assert_eq!(parsed, expect, "{:?}", String::from_utf8_lossy(header));
         }

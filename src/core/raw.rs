@@ -10,6 +10,7 @@ mod leaf;
 mod looks;
 mod policy;
 mod rewrite;
+mod rollout;
 mod route;
 mod rule;
 pub mod server;
@@ -31,6 +32,7 @@ pub(crate) use compare::RawCompare;
 pub(crate) use conditions::MATCH_KEYS;
 pub use leaf::Target;
 pub(crate) use policy::{RawFallback, Short};
+pub(crate) use rollout::RawRollout;
 pub(crate) use route::RawRoute;
 pub(crate) use shadow::RawShadow;
 pub(crate) use upstream::{RawUpstream, Unnamed};
@@ -68,6 +70,7 @@ pub(crate) struct RawDefaults {
     pub(crate) shadow: Option<Spanned<RawShadow>>,
     pub(crate) compare: Option<Spanned<RawCompare>>,
     pub(crate) fallback: Option<Spanned<RawFallback>>,
+    pub(crate) rollout: Option<Spanned<RawRollout>>,
 }
 
 impl RawConfig {
@@ -181,5 +184,6 @@ fn defaults<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawDefaults> 
         shadow: reader.key(&fields, "shadow", shadow::shadow_block),
         compare: reader.key(&fields, "compare", compare::compare_block),
         fallback: reader.key(&fields, "fallback", policy::fallback_block),
+        rollout: reader.key(&fields, "rollout", rollout::rollout),
     })
 }

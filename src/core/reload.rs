@@ -212,6 +212,9 @@ fn lost_keys((before, before_written): (&Route, Written), (now, now_written): (&
     if is_gone(before_written.weight, now_written.weight) && before.weight != now.weight && now.locate.is_none() {
         keys.push("weight");
     }
+    if is_gone(before.rollout.is_some(), now.rollout.is_some()) && !now_written.weight && now.locate.is_none() {
+        keys.push("rollout");
+    }
     if is_gone(before.journey.is_some(), now.journey.is_some()) {
         keys.push("journey");
     }

@@ -5,6 +5,7 @@
 mod compare;
 mod keep;
 mod looks;
+mod rollout;
 mod shadow;
 mod upstream;
 
@@ -24,6 +25,7 @@ pub use crate::route::compare::{
 };
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 pub use crate::route::looks::{LookPolicy, Sampling, VerdictPolicy};
+pub use crate::route::rollout::{Need, NeedError, RollBackTo, RolloutPolicy, Step, StepError};
 pub use crate::route::shadow::{ReadTemplate, ReadTemplateError, SafePost, ShadowPolicy, UnsafeShadow};
 use crate::side::Side;
 use crate::template::PathPattern;
@@ -88,6 +90,8 @@ pub struct Route {
     pub lease: Option<Arc<LeasePolicy>>,
     /// The side that served a form gets what is sent back. Default: no.
     pub form: Option<Arc<LeasePolicy>>,
+    /// The weight moves by evidence; `weight` is 0 % then. Default: it does not.
+    pub rollout: Option<Arc<RolloutPolicy>>,
     /// A repeated key goes to the side that saw it first. Default: none.
     pub idempotency: Option<IdempotencyPolicy>,
 }

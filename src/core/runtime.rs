@@ -8,6 +8,7 @@
 //! users to legacy; a person can, by name and knowing that legacy is stale.
 
 mod note;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 use crate::name::{JourneyName, NameError, RouteName};
 use crate::route::Route;
 pub use crate::runtime::note::{BY_BYTES_MAX, Note, NoteError, REASON_BYTES_MAX, utc};
+pub use crate::runtime::progress::{Approval, Latch, Progress, RELEASE_BYTES_MAX, Release};
 use crate::table::RoutingTable;
 use crate::weight::{Weight, WeightError};
 
@@ -200,6 +202,12 @@ pub enum Refusal {
         "`{0}` is located by its data (`locate`), so its weight decides nothing; change `locate` in the file, or kill the route"
     )]
     Located(RouteName),
+    /// Its rollout moves it.
+    #[error(
+        "the rollout of `{0}` moves its weight; `strangler hold`, `approve` or `rollback` it, or kill the route (`weight:` in the \
+         place of `rollout:` in the file gives the weight to the file)"
+    )]
+    RollingOut(RouteName),
     /// The routes of its journey would no longer have one weight.
     #[error(
         "the routes of the journey `{journey}` move together (`together: true`), and `{route}` at {weight} would leave the others \
@@ -282,13 +290,14 @@ impl fmt::Display for DroppedRaise {
 pub struct RuntimeState {
     moves: BTreeMap<RouteName, Move>,
     kills: BTreeMap<(KillScope, KillSource), Kill>,
+    rollouts: BTreeMap<RouteName, Progress>,
 }
 
 impl RuntimeState {
     /// As it was stored.
     pub fn restore(moves: impl IntoIterator<Item = (RouteName, Move)>, kills: impl IntoIterator<Item = Kill>) -> Self {
         let kills = kills.into_iter().map(|kill| ((kill.scope.clone(), kill.source), kill));
-        RuntimeState { moves: moves.into_iter().collect(), kills: kills.collect() }
+        RuntimeState { moves: moves.into_iter().collect(), kills: kills.collect(), rollouts: BTreeMap::new() }
     }
 
     /// Every moved weight.
@@ -319,9 +328,33 @@ impl RuntimeState {
         keys.filter_map(|key| self.kills.get(&key))
     }
 
+    /// How far rollouts have come.
+    pub fn rollouts(&self) -> &BTreeMap<RouteName, Progress> {
+        &self.rollouts
+    }
+
+    /// Puts how far a rollout has come in the place of what was known of it.
+    pub fn with_progress(&self, route: &RouteName, progress: Option<Progress>) -> RuntimeState {
+        let mut next = self.clone();
+        match progress {
+            Some(progress) => next.rollouts.insert(route.clone(), progress),
+            None => next.rollouts.remove(route),
+        };
+        next
+    }
+
     /// The weight in force for a route, kills left aside.
     pub fn weight_of(&self, route: &Route) -> Weight {
+        if route.rollout.is_some() {
+            return self.rollouts.get(&route.name).map_or(Weight::NONE, |progress| progress.weight);
+        }
         self.moves.get(&route.name).map_or(route.weight, |own| own.over(route.weight))
+    }
+
+    /// Whether a route's shadow is asked: not once its rollout was rolled back to `legacy`.
+    pub fn is_copied(&self, route: &Route) -> bool {
+        let progress = self.rollouts.get(&route.name).filter(|_| route.rollout.is_some());
+        progress.is_none_or(|progress| progress.is_begun || progress.latched.is_none())
     }
 
     /// Moves a route's weight. A weight at or above the file's, or `file`, lifts a ceiling.
@@ -334,6 +367,9 @@ impl RuntimeState {
     ) -> Result<(RuntimeState, WeightChange), Refusal> {
         if route.locate.is_some() {
             return Err(Refusal::Located(route.name.clone()));
+        }
+        if route.rollout.is_some() {
+            return Err(Refusal::RollingOut(route.name.clone()));
         }
         let (from, file_weight) = (self.weight_of(route), route.weight);
         let to = match ask {
@@ -379,6 +415,19 @@ impl RuntimeState {
             Some(moved) => next.moves.insert(route.clone(), moved),
             None => next.moves.remove(route),
         };
+        next
+    }
+
+    /// With what a store says that answered late: its kills and moves are in force, too. Of two moves of a route the younger one is.
+    pub fn with_found(&self, found: &RuntimeState) -> RuntimeState {
+        let mut next = found.clone();
+        next.kills.extend(self.kills.clone());
+        for (route, moved) in &self.moves {
+            let is_old = |other: &Move| other.note.at_unix_ms() > moved.note.at_unix_ms();
+            if !next.moves.get(route).is_some_and(is_old) {
+                next.moves.insert(route.clone(), moved.clone());
+            }
+        }
         next
     }
 

@@ -68,6 +68,7 @@ pub(crate) fn route(name: &str, path: &str) -> Route {
         locate: None,
         lease: None,
         form: None,
+        rollout: None,
         idempotency: None,
     }
 }

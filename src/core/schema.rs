@@ -159,7 +159,7 @@ mod tests {
         let schema = schema();
         let route = &schema["$defs"]["route"]["properties"];
         assert_eq!(route["weight"]["default"], "0%");
-        assert!(route.get("rollout").is_none());
+        assert!(route.get("retired").is_none());
         assert_eq!(schema["required"], json!(["version", "legacy"]));
         assert_eq!(schema["$defs"]["shadow"]["properties"]["methods"]["default"], json!(["GET", "HEAD"]));
         assert!(every_row(&CONFIG, &schema) > 100);

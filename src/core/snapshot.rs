@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::name::RouteName;
 use crate::past::{Past, RoutePast};
 use crate::route::{KeySource, Route};
-use crate::runtime::{DroppedRaise, Kill, MoveKind, RuntimeState, utc};
+use crate::runtime::{DroppedRaise, Kill, MoveKind, Note, Progress, RuntimeState, utc};
 use crate::table::RoutingTable;
 use crate::weight::Weight;
 
@@ -28,6 +28,8 @@ pub struct RouteState {
     pub weight: Weight,
     /// All traffic to legacy until lifted.
     pub killed: bool,
+    /// Whether its shadow is asked: not once a rollout was rolled back to `legacy`.
+    pub is_copied: bool,
     /// Weights of the last minutes, oldest first; kept for routes with `idempotency` only.
     pub pasts: Option<Arc<[Past]>>,
 }
@@ -39,15 +41,35 @@ impl Snapshot {
         let state = |route: &Arc<Route>| RouteState {
             weight: runtime.weight_of(route),
             killed: runtime.kills_of(route).next().is_some(),
+            is_copied: runtime.is_copied(route),
             pasts: None,
         };
         let states = table.routes().iter().map(state).collect();
         (Snapshot { table, states, runtime: Arc::new(runtime) }, dropped)
     }
 
-    /// Another table under the same runtime state.
-    pub fn with_table(&self, table: Arc<RoutingTable>) -> (Snapshot, Vec<DroppedRaise>) {
-        Snapshot::new(table, &self.runtime)
+    /// Another table under the same runtime state. A rollout that takes over a weight of the file begins at the nearest step that is not
+    /// above it; one that gives its weight to the file is forgotten, and one whose route is gone is not.
+    pub fn with_table(&self, table: Arc<RoutingTable>, now_unix_ms: u64) -> (Snapshot, Vec<DroppedRaise>) {
+        let mut runtime = RuntimeState::clone(&self.runtime);
+        let mut before: BTreeMap<&RouteName, Weight> = BTreeMap::new();
+        for (route, state) in self.table.routes().iter().zip(&self.states) {
+            before.insert(&route.name, state.weight);
+        }
+        for route in table.routes() {
+            let Some(policy) = &route.rollout else {
+                if runtime.rollouts().contains_key(&route.name) {
+                    runtime = runtime.with_progress(&route.name, None);
+                }
+                continue;
+            };
+            let Some(weight) = before.get(&route.name).filter(|weight| **weight > Weight::NONE) else { continue };
+            if !runtime.rollouts().contains_key(&route.name) {
+                let note = Note::routes_file(now_unix_ms, &format!("`rollout` takes over its weight of {weight}"));
+                runtime = runtime.with_progress(&route.name, Some(Progress::taking_over(*weight, policy, note)));
+            }
+        }
+        Snapshot::new(table, &runtime)
     }
 
     /// Another runtime state over the same table.

@@ -2,6 +2,7 @@
 
 mod build;
 mod journeys;
+mod rollouts;
 mod shadows;
 mod upstreams;
 mod warnings;

@@ -9,7 +9,9 @@ use strangler_core::cidr::Cidr;
 use strangler_core::decide::{Decision, Reason};
 use strangler_core::observation::Failure;
 use strangler_core::side::Side;
+use strangler_core::unit::{End, Ended, Unit};
 
+use crate::live::witness::Seen;
 use crate::proxy::Worker;
 use crate::proxy::attached::RouteRuntime;
 use crate::telemetry::access_log::Line;
@@ -28,6 +30,10 @@ pub(crate) struct Finish {
     pub(crate) upstream_time: Option<Duration>,
     /// Why legacy answered instead of extracted.
     pub(crate) fallback: Option<Failure>,
+    /// How the side that it was assigned to failed, whoever answered then.
+    pub(crate) failure: Option<Failure>,
+    /// Whether its status is a failure by the route's `success`.
+    pub(crate) is_bad_status: bool,
     /// Body bytes handed to the client's connection.
     pub(crate) bytes: u64,
     /// How it ended, if not well.
@@ -39,6 +45,8 @@ pub(crate) struct Finish {
 pub(crate) struct Place {
     pub(crate) route: Arc<RouteRuntime>,
     pub(crate) decision: Decision,
+    /// Of whom it is evidence, on routes with a rollout. Boxed: few have one.
+    pub(crate) unit: Option<Box<Unit>>,
 }
 
 /// What only the log wants.
@@ -61,6 +69,8 @@ impl Finish {
             status: 0,
             upstream_time: None,
             fallback: None,
+            failure: None,
+            is_bad_status: false,
             bytes: 0,
             error: None,
             log: None,
@@ -103,9 +113,31 @@ impl Finish {
     /// The side that answers broke off in the middle.
     pub(crate) fn broke_off(&mut self, how: &'static str) {
         self.error = Some(how);
+        self.failure = self.failure.or(Some(Failure::Truncated));
         if let (Some(place), Some(side)) = (&self.place, self.answered_by) {
             let is_evidence = place.decision.reason != Reason::Forced;
             place.route.charge(side, Failure::Truncated, is_evidence, self.worker.proxy.begun.elapsed());
+        }
+    }
+
+    /// Says what this request proves. Last: the route goes along.
+    fn testify(&mut self) {
+        let Some(Place { route, unit: Some(unit), .. }) = self.place.take() else { return };
+        let ended = Ended {
+            failure: self.failure,
+            took: self.upstream_time,
+            status: self.status,
+            is_bad_status: self.is_bad_status,
+            is_whole: self.error.is_none(),
+        };
+        let proxy = &self.worker.proxy;
+        if let Some(end) = End::of(&ended) {
+            proxy.settings.witnesses.push(Seen {
+                route: Arc::clone(&route.name),
+                unit: *unit,
+                end,
+                at: proxy.begun.elapsed(),
+            });
         }
     }
 
@@ -161,5 +193,6 @@ impl Drop for Finish {
             }
             .write();
         }
+        self.testify();
     }
 }

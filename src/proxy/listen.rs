@@ -163,7 +163,7 @@ async fn sweep(worker: Arc<Worker>) {
             }
         }
         worker.proxy.tick();
-        connection::sweep(&worker);
+        connection::sweep(&worker).await;
         coverage::hand_over(&worker);
         pool::sweep();
         let published = worker.proxy.live.load();

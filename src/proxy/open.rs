@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use pingora_core::protocols::Stream;
-use strangler_core::proxy_protocol::{self, ProxyHeader, ProxyProtocolError, V2_REST_MAX};
+use strangler_core::proxy_protocol::{self, ProxyHeader, ProxyProtocolError, Source, V2_REST_MAX};
 use strangler_core::server::ListenerProtocol;
 use tokio::io::AsyncReadExt as _;
 use tokio_rustls::TlsAcceptor;
@@ -51,7 +51,7 @@ pub(crate) async fn open(
     let listener = Arc::clone(&seat.listener);
     let trusted = &proxy.settings.server.trusted_proxies;
     let mut replayed = Replayed { before: Bytes::new(), io: stream };
-    let mut client = ip;
+    let (mut client, mut is_anonymous) = (ip, false);
     if listener.has_proxy_header() {
         if !trusted.iter().any(|block| block.contains(ip)) {
             refuse("proxy_protocol", "the peer is not among the trusted ones".to_owned());
@@ -59,7 +59,11 @@ pub(crate) async fn open(
         }
         waiting.go_on_to(Phase::ProxyHeader);
         match read_header(&mut replayed).await {
-            Ok(header) => client = header.client.map_or(ip, |client| client.ip().to_canonical()),
+            Ok(header) => match header.source {
+                Source::Client(address) => client = address.ip().to_canonical(),
+                Source::Balancer => {}
+                Source::Unknown => is_anonymous = true,
+            },
             Err(error) => {
                 refuse("proxy_protocol", error.to_string());
                 return None;
@@ -71,7 +75,8 @@ pub(crate) async fn open(
         }
         waiting.go_on_to(Phase::Head);
     }
-    let mut peer = Peer::direct(client, trusted, &listener);
+    // Of a client without an address nothing is believed, though the balancer that brought it is.
+    let mut peer = Peer::direct(client, if is_anonymous { &[] } else { trusted }, &listener);
     let Some(tls) = listener.tls() else {
         return Some(Opened { io: Transport::Replayed(Box::new(replayed)), peer, protocol: listener.protocol() });
     };

@@ -18,6 +18,7 @@ use strangler_core::route::Route;
 use strangler_core::side::Side;
 use strangler_core::snapshot::Snapshot;
 use strangler_core::sni;
+use strangler_core::unit::Unit;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -33,6 +34,7 @@ use crate::proxy::request_body::RequestBody;
 use crate::proxy::serve::intake::{Uploading, take_body};
 use crate::proxy::serve::outcome::{answered, limited, own_answer, switched, unanswered, upload_failed, whole};
 use crate::proxy::tunnel::Asked;
+use crate::proxy::witness::unit_of;
 use crate::proxy::writes::Write;
 use crate::proxy::{Worker, answer, coverage, rewrite, shed};
 use crate::telemetry::metrics::SideGauge;
@@ -51,6 +53,8 @@ struct Decided {
     caller: Option<u64>,
     /// Whether a cookie of ours is for TLS only.
     is_secure: bool,
+    /// Of whom it is evidence, on routes with a rollout.
+    unit: Option<Box<Unit>>,
     /// On routes that remember something of a request.
     keeping: Option<Box<Keeping>>,
 }
@@ -93,7 +97,7 @@ pub(crate) async fn respond(
         proxy.metrics.count_rejected("overloaded");
         return own_answer(log_own(finish, &peer, &parts), answer::overloaded());
     }
-    let mut decided = decide_on(&worker, &published.snapshot, &parts, &admitted);
+    let mut decided = decide_on(&worker, &published.snapshot, &peer, &parts, &admitted);
     let runtime = decided.route.as_ref().and_then(|_| published.attached.routes.get(decided.index));
     let runtime = Arc::clone(runtime.unwrap_or(&published.attached.fall_through));
     let write = {
@@ -162,7 +166,7 @@ pub(crate) async fn respond(
         headers::edit(&mut parts.headers, &route.request_headers);
     }
     decided.is_secure = decided.decision.cookie.is_some() && headers::came_by_tls(&parts.headers);
-    finish.place(Place { route: Arc::clone(&runtime), decision: decided.decision.clone() });
+    finish.place(Place { route: Arc::clone(&runtime), decision: decided.decision.clone(), unit: decided.unit.take() });
     if let Some(refusal) = decided.keeping.as_ref().and_then(|keeping| keeping.pin.as_ref().err()) {
         proxy.metrics.count_rejected(refusal.as_str());
         return own_answer(finish, answer::not_again(*refusal));
@@ -266,7 +270,13 @@ fn max_forwards(parts: &Parts) -> Option<u32> {
     parts.headers.get(header::MAX_FORWARDS)?.to_str().ok()?.parse().ok()
 }
 
-fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted: &Admitted<'_>) -> Decided {
+fn decide_on(
+    worker: &Worker,
+    snapshot: &Arc<Snapshot>,
+    peer: &Peer,
+    parts: &Parts,
+    admitted: &Admitted<'_>,
+) -> Decided {
     let facts = facts_of(parts, admitted);
     let Some((index, route)) =
         snapshot.table().find(&facts).and_then(|index| Some((index, snapshot.table().routes().get(index)?)))
@@ -277,6 +287,7 @@ fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted:
             decision: Decision::FALL_THROUGH,
             is_split: false,
             caller: None,
+            unit: None,
             keeping: None,
             is_secure: false,
         };
@@ -292,7 +303,8 @@ fn decide_on(worker: &Worker, snapshot: &Arc<Snapshot>, parts: &Parts, admitted:
     // Only a copy takes it along.
     let key = route.shadow.as_ref().and_then(|_| caller_key(&route, &facts));
     let caller = key.map(|(key, _)| xxh3_64_with_seed(key, worker.proxy.settings.caller_seed));
-    Decided { route: Some(route), index, decision, is_split, caller, keeping, is_secure: false }
+    let unit = unit_of(worker, snapshot, (index, &route), &decision, peer, &facts);
+    Decided { route: Some(route), index, decision, is_split, caller, unit, keeping, is_secure: false }
 }
 
 fn facts_of<'a>(parts: &'a Parts, admitted: &'a Admitted<'_>) -> RequestFacts<'a> {

@@ -33,6 +33,8 @@ pub struct Options {
     pub telemetry: Option<SocketAddr>,
     /// What outlives a restart.
     pub state_dir: PathBuf,
+    /// Where the address of the store's database is; `None`: the store is a file in the state directory.
+    pub store_url_file: Option<PathBuf>,
     /// Cores that serve; at least one.
     pub threads: usize,
     /// How requests are logged; `None`: not at all.
@@ -83,6 +85,7 @@ impl Options {
             telemetry: args.telemetry,
             access_log: args.access_log.map(AccessLogFormat::from),
             state_dir: args.state_dir,
+            store_url_file: args.store_url_file,
             keys_file: args.keys_file,
             trusted_proxies: (!args.trusted_proxies.is_empty()).then_some(args.trusted_proxies),
             threads: args.threads,
@@ -103,6 +106,7 @@ impl Options {
             admin_hosts: args.admin_host.iter().map(|host| host.to_ascii_lowercase()).collect(),
             telemetry: asked.telemetry,
             state_dir: asked.state_dir.unwrap_or_else(|| PathBuf::from("state")),
+            store_url_file: asked.store_url_file,
             threads: asked.threads.map_or_else(cores, usize::from),
             access_log: match asked.access_log.unwrap_or(AccessLogFormat::Json) {
                 AccessLogFormat::Json => Some(Format::Json),

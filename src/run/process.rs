@@ -9,7 +9,7 @@ use strangler_core::side::Side;
 use strangler_core::snapshot::Snapshot;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::control::Control;
 use crate::admin::{self, AdminState};
@@ -37,7 +37,7 @@ use crate::run::{Given, RunError, say, system};
 use crate::shadow::replay::Replayer;
 use crate::shadow::{Parts, Shadow, Target, store_sink};
 use crate::store::kill_file::KillFile;
-use crate::store::{Store, StoreLimits};
+use crate::store::{Late, Loaded, Store, StoreLimits};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::budget::ByteBudget;
 use crate::upstream::resolve;
@@ -69,7 +69,7 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn build(options: Options, keys: &Keys, first: First, control: &Runtime) -> Result<Process, RunError> {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION")).map_err(RunError::Metrics)?;
-        let (store, loaded) = control.block_on(Store::open(&options.state_dir, StoreLimits::default()));
+        let (store, mut loaded) = control.block_on(open_store(&options));
         let (snapshot, dropped) = Snapshot::new(Arc::clone(&first.start.table), &loaded.runtime);
         let attach = {
             let metrics = Arc::clone(&metrics);
@@ -96,6 +96,7 @@ impl Process {
             pins: Arc::new(Pins::new(keys.redaction, store.clone(), Arc::clone(&metrics), &loaded.pins)),
             writes: Arc::default(),
             tallies: Some(tallies),
+            witnesses: Arc::default(),
         };
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
         let budget = ByteBudget::new(SHADOW_BYTES_MAX);
@@ -122,6 +123,9 @@ impl Process {
             begun: proxy.begun,
         })
         .map_err(system("the thread that compares"))?;
+        if let Some(late) = loaded.late.take() {
+            control.spawn(adopt_late(late, Arc::clone(&hand), Arc::clone(&proxy.settings.pins)));
+        }
         Ok(Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, desk, budget, first })
     }
 
@@ -291,6 +295,22 @@ impl Process {
         end_reloading(reloading);
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+async fn open_store(options: &Options) -> (Store, Loaded) {
+    let limits = StoreLimits::default();
+    match &options.store_url_file {
+        Some(url_file) => Store::open_server(&options.state_dir, url_file, limits).await,
+        None => Store::open(&options.state_dir, limits).await,
+    }
+}
+
+/// Puts in force what a database says that had not answered when the first request could come.
+async fn adopt_late(late: oneshot::Receiver<Late>, hand: Arc<Control>, pins: Arc<Pins>) {
+    if let Ok(late) = late.await {
+        late.pins.iter().for_each(|pin| pins.learn(pin));
+        hand.adopt(&late.runtime, &late.pasts, late.accepted);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::proxy::attached::Attached;
 use crate::run::options::Options;
 use crate::run::report;
 use crate::run::systemd::Manager;
+use crate::store::now_unix_ms;
 use crate::telemetry::metrics::Metrics;
 
 /// What watches the routes file.
@@ -35,7 +36,7 @@ pub(super) fn reloader(
     let path = options.routes.clone();
     let handle = tokio::runtime::Handle::current();
     let make = move |current: &Arc<Snapshot>, table: Arc<RoutingTable>| {
-        let (next, dropped) = current.with_table(table);
+        let (next, dropped) = current.with_table(table, now_unix_ms());
         let _in_control = handle.enter();
         hand.forget(&dropped);
         Arc::new(next)

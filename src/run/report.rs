@@ -66,7 +66,7 @@ pub(super) async fn keep_shown(
         show_upstreams(&live, &metrics);
         live.load().attached.tidy();
         locked(&latencies).tidy(begun.elapsed());
-        metrics.show_store("sqlite", store.health_now().healthy);
+        metrics.show_store(store.kind(), store.health_now().healthy);
     }
 }
 

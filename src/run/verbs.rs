@@ -19,6 +19,7 @@ use crate::cli::{self, CliError};
 use crate::config::{ReadError, base_of, load_below, read, render, server};
 use crate::proxy::tls::TlsSet;
 use crate::run::keys::{self, KeysError};
+use crate::store::postgres;
 
 /// What a verb found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +143,12 @@ fn check_server(path: &Path) -> Result<Checked, VerbError> {
             Some(Fault::error(*place, format!("listeners[{index}].tls"), chain(&error)))
         })
         .collect();
+    let url_file = loaded.asked.as_ref().and_then(|asked| asked.store_url_file.as_ref());
+    let nowhere = url_file.zip(loaded.store).and_then(|(file, place)| {
+        let error = postgres::check(file).err()?;
+        Some(Fault::error(place, "store.url_file".to_owned(), chain(&error)))
+    });
+    let unusable: Vec<Fault> = unusable.into_iter().chain(nowhere).collect();
     let good = loaded.asked.filter(|_| unusable.is_empty()).map(|_| String::new());
     faults.extend(unusable);
     Ok(Checked { origin: path.display().to_string(), text, faults, good })

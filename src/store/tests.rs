@@ -6,6 +6,76 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod server;
+
+use server::fixture::Postgres;
+
+/// Where a test's store is: a file, or a database.
+struct Ground {
+    dir: TempDir,
+    server: Option<Postgres>,
+}
+
+impl Ground {
+    fn file() -> Ground {
+        Ground { dir: TempDir::new().unwrap(), server: None }
+    }
+
+    /// `None` where the machine has no server; that is said.
+    fn server() -> Option<Ground> {
+        let server = Postgres::start()?;
+        Some(Ground { server: Some(server), ..Ground::file() })
+    }
+
+    async fn open(&self, limits: StoreLimits) -> (Store, Loaded) {
+        let Some(server) = &self.server else { return Store::open(self.dir.path(), limits).await };
+        let opened = Store::open_server(self.dir.path(), &server.url_file(self.dir.path()), limits).await;
+        until(&opened.0, |health| health.healthy).await;
+        waited_for(opened).await
+    }
+}
+
+/// With what came late on a machine that is busy.
+async fn waited_for((store, mut loaded): (Store, Loaded)) -> (Store, Loaded) {
+    if let Some(late) = loaded.late.take() {
+        let Late { runtime, pasts, accepted, pins } = late.await.expect("the store was not closed");
+        loaded = Loaded { runtime, pasts, accepted, pins, ..loaded };
+    }
+    (store, loaded)
+}
+
+macro_rules! on_both {
+    ($($test:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&super::Ground::file()).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                if let Some(ground) = super::Ground::server() {
+                    super::$test(&ground).await;
+                }
+            })*
+        }
+    };
+}
+
+on_both!(
+    what_is_handed_over_is_written_by_one_process_alone,
+    what_is_saved_is_there_after_a_restart,
+    of_one_signature_the_newest_stay_and_the_old_go,
+    all_divergences_together_have_a_bound,
+    divergences_of_one_route_have_a_bound,
+    a_store_that_stands_still_drops_divergences_instead_of_waiting,
+    pins_and_the_weights_of_before_outlive_a_restart_up_to_a_bound,
+    of_one_signature_those_that_are_worth_most_stay_and_one_can_be_looked_up,
+    an_accepted_cause_outlives_a_restart,
+    a_text_with_a_nul_costs_nothing_else,
+);
+
 fn limits() -> StoreLimits {
     let quick = Duration::from_millis(30);
     StoreLimits {
@@ -71,12 +141,10 @@ async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     panic!("it did not come to be")
 }
 
-#[tokio::test]
-async fn what_is_handed_over_is_written_by_one_process_alone() {
-    let dir = TempDir::new().unwrap();
-    let (old, _) = Store::open(dir.path(), limits()).await;
+async fn what_is_handed_over_is_written_by_one_process_alone(ground: &Ground) {
+    let (old, _) = ground.open(limits()).await;
     assert_eq!(old.save(vec![kill("cart")], vec![]).await, Ok(()));
-    let (new, _) = Store::open(dir.path(), limits()).await;
+    let (new, _) = ground.open(limits()).await;
 
     assert!(old.save_soon(vec![kill("pay")], vec![audit("before")]));
     old.hand_over().await;
@@ -91,22 +159,20 @@ async fn what_is_handed_over_is_written_by_one_process_alone() {
     assert_eq!(kept.iter().map(|entry| entry.what.as_str()).collect::<Vec<_>>(), ["after", "before"]);
     assert_eq!(new.divergences(Listing { limit: 10, ..Listing::default() }).await.unwrap().len(), 1);
     new.close().await;
-    let (_, loaded) = Store::open(dir.path(), limits()).await;
+    let (_, loaded) = ground.open(limits()).await;
     let killed: Vec<&str> = loaded.runtime.kills().map(|kill| kill.scope.as_str()).collect();
     assert_eq!((killed, loaded.runtime.moves().get(&name("cart"))), (vec!["pay"], Some(&lowered("1%"))));
 }
 
-#[tokio::test]
-async fn what_is_saved_is_there_after_a_restart() {
-    let dir = TempDir::new().unwrap();
-    let (store, loaded) = Store::open(dir.path(), limits()).await;
+async fn what_is_saved_is_there_after_a_restart(ground: &Ground) {
+    let (store, loaded) = ground.open(limits()).await;
     assert_eq!(loaded.runtime, RuntimeState::default());
     let changes = vec![Change::Move(name("cart"), Some(lowered("1%"))), kill("*"), kill("pay")];
     store.save(changes, vec![audit("weight"), audit("kill")]).await.unwrap();
     store.close().await;
     assert_eq!(store.save(vec![], vec![]).await, Err(StoreError::Closed));
 
-    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    let (store, loaded) = ground.open(limits()).await;
     assert_eq!(loaded.runtime.moves().get("cart"), Some(&lowered("1%")));
     assert_eq!(loaded.runtime.kills().map(|kill| kill.scope.as_str()).collect::<Vec<_>>(), ["*", "pay"]);
     let entries = store.audit(Listing { limit: 10, ..Listing::default() }).await.unwrap();
@@ -118,7 +184,7 @@ async fn what_is_saved_is_there_after_a_restart() {
     let lifted = Change::Kill(KillScope::All, KillSource::Api, None);
     store.save(vec![Change::Move(name("cart"), None), lifted], vec![]).await.unwrap();
     store.close().await;
-    let (store, loaded) = Store::open(dir.path(), limits()).await;
+    let (store, loaded) = ground.open(limits()).await;
     assert!(loaded.runtime.moves().is_empty());
     assert_eq!(loaded.runtime.kills().count(), 1);
     store.close().await;
@@ -237,10 +303,8 @@ async fn a_deleted_file_is_noticed_and_made_anew_with_what_is_in_force() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn of_one_signature_the_newest_stay_and_the_old_go() {
-    let dir = TempDir::new().unwrap();
-    let (store, _) = Store::open(dir.path(), limits()).await;
+async fn of_one_signature_the_newest_stay_and_the_old_go(ground: &Ground) {
+    let (store, _) = ground.open(limits()).await;
     let now = now_unix_ms();
     for n in 0..10 {
         assert!(store.record_divergence(divergence(&format!("id-{n}"), "cart", now + n), KEEP));
@@ -266,11 +330,9 @@ async fn of_one_signature_the_newest_stay_and_the_old_go() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn all_divergences_together_have_a_bound() {
-    let dir = TempDir::new().unwrap();
+async fn all_divergences_together_have_a_bound(ground: &Ground) {
     let bounded = StoreLimits { divergence_bytes_max: 10_000, divergence_json_bytes_max: 2_000, ..limits() };
-    let (store, _) = Store::open(dir.path(), bounded).await;
+    let (store, _) = ground.open(bounded).await;
     let keep = Keep { per_signature: 1_000, ..KEEP };
     let now = now_unix_ms();
     for n in 0..50 {
@@ -290,22 +352,18 @@ async fn all_divergences_together_have_a_bound() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn a_store_that_stands_still_drops_divergences_instead_of_waiting() {
-    let dir = TempDir::new().unwrap();
+async fn a_store_that_stands_still_drops_divergences_instead_of_waiting(ground: &Ground) {
     let bounded = StoreLimits { queued_bytes_max: 10, ..limits() };
-    let (store, _) = Store::open(dir.path(), bounded).await;
+    let (store, _) = ground.open(bounded).await;
     let sent = (0..8).filter(|n| store.record_divergence(divergence(&n.to_string(), "cart", 1 << 42), KEEP)).count();
     assert_eq!(sent, 5, "the task cannot run in between on this runtime");
     assert_eq!(store.divergences_dropped(), 3);
     store.close().await;
 }
 
-#[tokio::test]
-async fn pins_and_the_weights_of_before_outlive_a_restart_up_to_a_bound() {
-    let dir = tempfile::tempdir().unwrap();
+async fn pins_and_the_weights_of_before_outlive_a_restart_up_to_a_bound(ground: &Ground) {
     let bounded = StoreLimits { pins_max: 100, ..limits() };
-    let (store, loaded) = Store::open(dir.path(), bounded).await;
+    let (store, loaded) = ground.open(bounded).await;
     assert!(loaded.pins.is_empty() && loaded.pasts.is_empty());
     let now_s = now_unix_ms() / 1_000;
     let pin = |number: u64, side, ago_s| {
@@ -324,7 +382,7 @@ async fn pins_and_the_weights_of_before_outlive_a_restart_up_to_a_bound() {
     store.save(vec![Change::Past(name("pay"), Some(past.clone()))], vec![]).await.unwrap();
     store.close().await;
 
-    let (store, loaded) = Store::open(dir.path(), bounded).await;
+    let (store, loaded) = ground.open(bounded).await;
 
     assert_eq!(loaded.pasts.get(&name("pay")), Some(&past));
     assert!((98..=100).contains(&loaded.pins.len()), "the newest of them, not {}", loaded.pins.len());
@@ -333,7 +391,7 @@ async fn pins_and_the_weights_of_before_outlive_a_restart_up_to_a_bound() {
     assert!(!loaded.pins.iter().any(|one| one.key == pin(298, None, 2).key), "forgotten");
     store.save(vec![Change::Past(name("pay"), None)], vec![]).await.unwrap();
     store.close().await;
-    assert!(Store::open(dir.path(), bounded).await.1.pasts.is_empty());
+    assert!(ground.open(bounded).await.1.pasts.is_empty());
 }
 
 #[tokio::test]
@@ -362,17 +420,15 @@ fn scored(id: &str, at_unix_ms: u64, score_ms: i64) -> (StoredDivergence, Keep) 
     (one, Keep { per_signature: 2, score_ms, ..KEEP })
 }
 
-#[tokio::test]
-async fn of_one_signature_those_that_are_worth_most_stay_and_one_can_be_looked_up() {
-    let dir = TempDir::new().unwrap();
-    let (store, _) = Store::open(dir.path(), limits()).await;
+async fn of_one_signature_those_that_are_worth_most_stay_and_one_can_be_looked_up(ground: &Ground) {
+    let (store, _) = ground.open(limits()).await;
     let now = now_unix_ms();
     for (one, keep) in [scored("old", now - 9_000, 90), scored("new", now, 1), scored("middle", now - 5_000, 50)] {
         assert!(store.record_divergence(one, keep));
     }
     store.close().await;
 
-    let (store, _) = Store::open(dir.path(), limits()).await;
+    let (store, _) = ground.open(limits()).await;
     let listed = store.divergences(Listing { limit: 10, ..Listing::default() }).await.unwrap();
     let ids: Vec<&str> = listed.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(ids, ["middle", "old"]);
@@ -401,4 +457,52 @@ async fn an_accepted_cause_outlives_a_restart_and_a_file_that_was_deleted() {
     store.save(vec![Change::Accept(key, None)], vec![]).await.unwrap();
     store.close().await;
     assert_eq!(Store::open(dir.path(), limits()).await.1.accepted, Accepted::default());
+}
+
+async fn an_accepted_cause_outlives_a_restart(ground: &Ground) {
+    let (store, _) = ground.open(limits()).await;
+    let key = AcceptedKey { route: "prices".to_owned(), signature: "one".to_owned() };
+    let cause = strangler_core::redact::Cause::of("prices", None);
+    for until in ["2999-12-30", "2999-12-31"] {
+        let acceptance = Acceptance { note: note("intended"), until: until.parse().ok(), cause: cause.clone() };
+        store.save_or_forget(vec![Change::Accept(key.clone(), Some(acceptance))], vec![]).await.unwrap();
+    }
+    store.close().await;
+
+    let (store, loaded) = ground.open(limits()).await;
+    let days: Vec<_> = loaded.accepted.0.values().map(|one| one.until.unwrap().to_string()).collect();
+    assert_eq!(days, ["2999-12-31"]);
+    store.save(vec![Change::Accept(key, None)], vec![]).await.unwrap();
+    store.close().await;
+    assert_eq!(ground.open(limits()).await.1.accepted, Accepted::default());
+}
+
+async fn divergences_of_one_route_have_a_bound(ground: &Ground) {
+    let (store, _) = ground.open(limits()).await;
+    let keep = Keep { per_signature: 1_000, route_bytes_max: 5_000, ..KEEP };
+    let now = now_unix_ms();
+    for n in 0..20 {
+        let big = StoredDivergence { json: "x".repeat(1_000), ..divergence(&format!("id-{n:02}"), "cart", now + n) };
+        assert!(store.record_divergence(big, keep));
+    }
+    assert!(store.record_divergence(divergence("other", "pay", now), keep));
+    let listing = Listing { limit: 500, ..Listing::default() };
+    let left = eventually(async || {
+        let left = store.divergences(listing.clone()).await.unwrap();
+        (left.first()?.id == "id-19" && left.len() <= 6).then_some(left)
+    })
+    .await;
+    assert!(left.len() >= 5 && left.iter().any(|one| one.id == "other"), "{left:?}");
+    store.close().await;
+}
+
+async fn a_text_with_a_nul_costs_nothing_else(ground: &Ground) {
+    let (store, _) = ground.open(limits()).await;
+    let odd = AuditEntry { reason: "a\0b".to_owned(), ..audit("odd") };
+    assert_eq!(store.save(vec![kill("pay")], vec![odd]).await, Ok(()));
+    assert!(store.record_divergence(StoredDivergence { json: "\0".into(), ..divergence("a", "pay", 1 << 42) }, KEEP));
+    let listing = Listing { limit: 10, ..Listing::default() };
+    eventually(async || store.divergences(listing.clone()).await.unwrap().pop()).await;
+    assert_eq!(store.audit(listing).await.unwrap().len(), 1);
+    store.close().await;
 }

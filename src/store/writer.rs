@@ -1,5 +1,7 @@
 //! The one task that writes. It remembers what should be on record, so that a file that comes back, or a new one, is made right.
 
+mod server;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,14 +9,14 @@ use std::sync::atomic::Ordering;
 
 use strangler_core::chain::chain;
 use strangler_core::coverage::Row;
-use strangler_core::name::RouteName;
-use strangler_core::past::RoutePast;
-use strangler_core::redact::accept::{Acceptance, AcceptedKey};
-use strangler_core::runtime::{Kill, KillScope, KillSource, Move};
+use strangler_core::redact::accept::AcceptedKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::store::sqlite::{Database, DatabaseError, Opened, move_aside};
+use crate::store::database::{Database, DatabaseError, State};
+use crate::store::merge::Known;
+use crate::store::sqlite::{Opened, move_aside};
+pub(super) use crate::store::writer::server::{Arrived, FIRST_MAX, Server, attempt};
 use crate::store::{
     AuditEntry, Change, Counters, Keep, Listing, StoreError, StoreHealth, StoreLimits, StoredCause, StoredDivergence,
     StoredPin, now_unix_ms,
@@ -73,6 +75,17 @@ pub(super) enum Command {
     },
 }
 
+/// Answers a question, or says that there is nobody to answer it.
+macro_rules! read {
+    ($writer:ident, $reply:expr, |$database:ident| $question:expr) => {{
+        let found = match $writer.database.as_mut() {
+            Some($database) => $question.await.map_err(|error| StoreError::from(&error)),
+            None => Err($writer.unhealthy()),
+        };
+        let _ = $reply.send(found);
+    }};
+}
+
 pub(super) struct Record {
     pub(super) divergence: StoredDivergence,
     pub(super) keep: Keep,
@@ -90,11 +103,12 @@ pub(super) struct Writer {
     limits: StoreLimits,
     health: watch::Sender<StoreHealth>,
     counters: Arc<Counters>,
+    /// Where the store is a server: what it takes to get back to it.
+    server: Option<Server>,
+    /// It has answered during the start.
+    arrived: Option<Arrived>,
     /// What should be on record.
-    moves: BTreeMap<RouteName, Move>,
-    kills: BTreeMap<(KillScope, KillSource), Kill>,
-    pasts: BTreeMap<RouteName, RoutePast>,
-    accepted: BTreeMap<AcceptedKey, Acceptance>,
+    known: Known,
     /// What could not be written yet.
     pending_audit: VecDeque<AuditEntry>,
     /// Upper bound of the bytes of stored divergences; made exact by a sweep.
@@ -123,7 +137,7 @@ impl Writer {
             });
         }
         Writer {
-            is_file: opened.database.as_ref().is_some_and(Database::is_file),
+            is_file: opened.database.as_ref().is_some_and(Database::is_lasting),
             is_known: opened.is_known,
             is_handed: false,
             database: opened.database,
@@ -131,14 +145,28 @@ impl Writer {
             limits,
             health,
             counters,
-            moves: opened.moves.into_iter().collect(),
-            kills: opened.kills.into_iter().map(|kill| ((kill.scope.clone(), kill.source), kill)).collect(),
-            pasts: opened.pasts.into_iter().collect(),
-            accepted: opened.accepted.into_iter().collect(),
+            server: None,
+            arrived: None,
+            known: opened.state.into(),
             pending_audit,
             divergence_bytes: 0,
             route_bytes: BTreeMap::new(),
         }
+    }
+
+    /// On a server, which has answered or not yet. `known` is in force.
+    pub(super) fn on_server(
+        server: Server,
+        known: Known,
+        arrived: Option<Arrived>,
+        limits: StoreLimits,
+        health: watch::Sender<StoreHealth>,
+        counters: Arc<Counters>,
+    ) -> Writer {
+        let path = server.url_file.clone();
+        let opened = Opened::new(None, None, true, State::default());
+        let writer = Writer::new(opened, path, limits, health, counters);
+        Writer { is_file: true, server: Some(server), known, arrived, ..writer }
     }
 
     pub(super) async fn run(
@@ -177,6 +205,7 @@ impl Writer {
                         self.write_pins(&mut pin_batch).await;
                     }
                 }
+                arrived = server::arrival(&mut self.server) => self.arrive(arrived).await,
                 _ = probe.tick() => self.probe().await,
                 _ = sweep.tick() => self.sweep().await,
                 count = records.recv_many(&mut batch, BATCH_MAX), if !records.is_closed() || !records.is_empty() => {
@@ -190,7 +219,13 @@ impl Writer {
 
     /// A memory that was read from a file that cannot be written; a new file after a corrupt one; old rows of a file.
     async fn begin(&mut self) {
-        let (changes, audit) = (self.all_changes(), Vec::from(std::mem::take(&mut self.pending_audit)));
+        if let Some(arrived) = self.arrived.take() {
+            return self.arrive(Ok(arrived)).await;
+        }
+        if self.server.is_some() {
+            return;
+        }
+        let (changes, audit) = (self.known.all(), Vec::from(std::mem::take(&mut self.pending_audit)));
         if let Some(database) = self.database.as_mut() {
             let is_needed = !self.is_file || !audit.is_empty();
             let saved = if is_needed { database.save_all(&changes, &audit).await } else { Ok(()) };
@@ -227,6 +262,9 @@ impl Writer {
     }
 
     async fn close(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.close().await;
+        }
         if let Some(database) = self.database.take() {
             database.close().await;
         }
@@ -246,41 +284,11 @@ impl Writer {
                     let _ = reply.send(saved);
                 }
             }
-            Command::Divergence { id, reply } => {
-                let found = match self.database.as_mut() {
-                    Some(database) => database.divergence(&id).await.map_err(|error| StoreError::from(&error)),
-                    None => Err(self.unhealthy()),
-                };
-                let _ = reply.send(found);
-            }
-            Command::Cause { key, reply } => {
-                let found = match self.database.as_mut() {
-                    Some(database) => database.cause(&key).await.map_err(|error| StoreError::from(&error)),
-                    None => Err(self.unhealthy()),
-                };
-                let _ = reply.send(found);
-            }
-            Command::Divergences { listing, reply } => {
-                let listed = match self.database.as_mut() {
-                    Some(database) => database.divergences(&listing).await.map_err(|error| StoreError::from(&error)),
-                    None => Err(self.unhealthy()),
-                };
-                let _ = reply.send(listed);
-            }
-            Command::Causes { listing, reply } => {
-                let listed = match self.database.as_mut() {
-                    Some(database) => database.causes(&listing).await.map_err(|error| StoreError::from(&error)),
-                    None => Err(self.unhealthy()),
-                };
-                let _ = reply.send(listed);
-            }
-            Command::Audit { listing, reply } => {
-                let listed = match self.database.as_mut() {
-                    Some(database) => database.audit(&listing).await.map_err(|error| StoreError::from(&error)),
-                    None => Err(self.unhealthy()),
-                };
-                let _ = reply.send(listed);
-            }
+            Command::Divergence { id, reply } => read!(self, reply, |database| database.divergence(&id)),
+            Command::Cause { key, reply } => read!(self, reply, |database| database.cause(&key)),
+            Command::Divergences { listing, reply } => read!(self, reply, |database| database.divergences(&listing)),
+            Command::Causes { listing, reply } => read!(self, reply, |database| database.causes(&listing)),
+            Command::Audit { listing, reply } => read!(self, reply, |database| database.audit(&listing)),
             Command::AddCoverage { rows, reply } => {
                 let _ = reply.send(self.add_coverage(&rows).await);
             }
@@ -313,6 +321,7 @@ impl Writer {
             return Err(self.unhealthy());
         }
         self.note(&changes);
+        self.keep_local(&changes).await;
         Ok(())
     }
 
@@ -322,24 +331,14 @@ impl Writer {
     }
 
     fn note(&mut self, changes: &[Change]) {
-        for change in changes {
-            match change.clone() {
-                Change::Move(route, Some(moved)) => drop(self.moves.insert(route, moved)),
-                Change::Move(route, None) => drop(self.moves.remove(&route)),
-                Change::Kill(scope, source, Some(kill)) => drop(self.kills.insert((scope, source), kill)),
-                Change::Kill(scope, source, None) => drop(self.kills.remove(&(scope, source))),
-                Change::Past(route, Some(past)) => drop(self.pasts.insert(route, past)),
-                Change::Past(route, None) => drop(self.pasts.remove(&route)),
-                Change::Accept(key, Some(acceptance)) => drop(self.accepted.insert(key, acceptance)),
-                Change::Accept(key, None) => drop(self.accepted.remove(&key)),
-            }
-        }
+        changes.iter().cloned().for_each(|change| self.known.note(change));
     }
 
     /// What cannot be written is remembered: it is in force, and is written once the file is sound.
     async fn save(&mut self, changes: Vec<Change>, audit: Vec<AuditEntry>) -> Result<(), StoreError> {
         let changes = self.own(changes);
         self.note(&changes);
+        self.keep_local_first(&changes).await;
         let is_healthy = self.health.borrow().healthy;
         let is_file = self.is_file;
         let result = match self.database.as_mut() {
@@ -358,6 +357,7 @@ impl Writer {
             return Err(self.unhealthy());
         }
         if is_file {
+            self.acknowledged(&changes).await;
             return Ok(());
         }
         self.counters.changes_unsaved.fetch_add(changes.len() as u64, Ordering::Relaxed);
@@ -485,6 +485,9 @@ impl Writer {
         if self.is_handed {
             return;
         }
+        if self.server.is_some() {
+            return self.probe_server().await;
+        }
         if !self.is_file {
             return self.leave_memory().await;
         }
@@ -529,7 +532,7 @@ impl Writer {
     }
 
     async fn recover(&mut self) -> Result<(), DatabaseError> {
-        let changes = self.all_changes();
+        let changes = self.known.all();
         let audit = Vec::from(std::mem::take(&mut self.pending_audit));
         let Some(database) = self.database.as_mut() else {
             self.remember(audit);
@@ -546,21 +549,17 @@ impl Writer {
         saved
     }
 
-    fn all_changes(&self) -> Vec<Change> {
-        let moves = self.moves.iter().map(|(route, moved)| Change::Move(route.clone(), Some(moved.clone())));
-        let kills = self.kills.values().map(|kill| Change::Kill(kill.scope.clone(), kill.source, Some(kill.clone())));
-        let pasts = self.pasts.iter().map(|(route, past)| Change::Past(route.clone(), Some(past.clone())));
-        let accepted = self.accepted.iter().map(|(key, one)| Change::Accept(key.clone(), Some(one.clone())));
-        moves.chain(kills).chain(pasts).chain(accepted).collect()
-    }
-
     fn remember(&mut self, audit: Vec<AuditEntry>) {
         self.pending_audit.extend(audit);
         let excess = self.pending_audit.len().saturating_sub(PENDING_AUDIT_MAX);
         self.pending_audit.drain(..excess);
     }
 
-    fn fail(&self, error: &DatabaseError) {
+    fn fail(&mut self, error: &DatabaseError) {
+        if self.server.is_some() {
+            // What a server has half answered is of no use, and the next one may be another.
+            self.database = None;
+        }
         self.set_health(Some(format!("{}: {}", self.path.display(), chain(&error))));
     }
 

@@ -1,6 +1,7 @@
 //! Every key of `routes.yaml` and `strangler.yaml`, once: what the walk accepts and what the schema says come from the same rows.
 
 mod compare;
+mod rollout;
 mod route;
 mod server;
 mod upstream;
@@ -11,13 +12,14 @@ pub(in crate::raw) use compare::COMPARE;
 pub(in crate::raw) use compare::{
     A_A, COMPARE_BODY, COMPARE_HEADERS, COMPARE_JSON, COMPARE_KEEP, COMPARE_RULE, COMPARE_TOLERANCE, RECHECK, VERDICT,
 };
+pub(in crate::raw) use rollout::{COVERAGE_GATE, ERRORS_GATE, GATES, LATENCY_GATE, MISMATCH_GATE, ROLLOUT, STEP_KEYS};
 pub(in crate::raw) use route::{
     AFFINITY, BREAKER, CONDITION, EXTRACTED, FALLBACK, HEADER_EDITS, IDEMPOTENCY, LOCATE, LOCATE_RULE, MATCH, OVERRIDE,
     PATH_REGEX, RATE_LIMIT, REWRITE, ROUTE, SAFE_POST, SHADOW, SHADOW_BREAKER, SUCCESS, UNSAFE, VERIFY_READ,
 };
 pub use server::SERVER;
 pub(in crate::raw) use server::{
-    ACCESS_LOG, ADMIN, CERTIFICATE, DRAIN, HEADERS_MAX, LIMITS, LISTENER, LISTENER_TLS, RATE_MAX, TELEMETRY,
+    ACCESS_LOG, ADMIN, CERTIFICATE, DRAIN, HEADERS_MAX, LIMITS, LISTENER, LISTENER_TLS, RATE_MAX, STORE, TELEMETRY,
     THREADS_MAX,
 };
 pub(in crate::raw) use upstream::{HEALTH_CHECK, OUTLIER_DETECTION, OWN_NAMES, RETRY, TIMEOUTS, TLS, UPSTREAM};
@@ -213,7 +215,7 @@ pub(in crate::raw) static DEFAULTS: Block = Block {
         Key::optional("shadow", Shape::Block(&SHADOW), "", "For routes that write `shadow`."),
         Key::optional("compare", Shape::Block(&COMPARE), "", "For routes that write `compare`."),
         Key::optional("fallback", Shape::Block(&FALLBACK), "", "For routes that write `fallback`."),
-        Key::not_yet("rollout", "For routes that write `rollout`."),
+        Key::optional("rollout", Shape::Block(&ROLLOUT), "", "For routes that write `rollout`."),
     ],
 };
 

@@ -16,6 +16,7 @@ use crate::raw::policy::{
     RawFallback, Short, affinity, breaker, fallback, header_edits, idempotency, locate, override_header, success,
 };
 use crate::raw::rewrite::{rate_limit, rewrite, upgrades};
+use crate::raw::rollout::{RawRollout, rollout};
 use crate::raw::shadow::{RawShadow, shadow};
 use crate::raw::walk::{Reader, Spanned};
 use crate::rewrite::Rewrite;
@@ -56,6 +57,7 @@ pub(crate) struct RawRoute {
     /// Whether forms keep their side.
     pub(crate) form: Option<Spanned<bool>>,
     pub(crate) idempotency: Option<IdempotencyPolicy>,
+    pub(crate) rollout: Option<Spanned<RawRollout>>,
 }
 
 pub(in crate::raw) fn route<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawRoute> {
@@ -99,6 +101,7 @@ pub(in crate::raw) fn route<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Opti
         locate: reader.key(&fields, "locate", locate).map(|read| read.value),
         form: reader.key(&fields, "affinity", affinity).map(|read| read.value),
         idempotency: reader.key(&fields, "idempotency", idempotency).map(|read| read.value),
+        rollout: reader.key(&fields, "rollout", rollout),
     })
 }
 

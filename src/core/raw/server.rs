@@ -54,6 +54,7 @@ fn server<'a>(reader: &mut Reader<'a>, root: &'a Node) -> Option<Asked> {
         telemetry,
         access_log,
         state_dir: value(reader.key(&fields, "state_dir", path)),
+        store_url_file: value(reader.key(&fields, "store", store)).flatten(),
         keys_file: value(reader.key(&fields, "keys_file", path)),
         trusted_proxies: value(reader.key(&fields, "trusted_proxies", trusted_proxies)),
         threads: value(reader.key(&fields, "threads", |reader, node| {
@@ -215,6 +216,11 @@ fn admin<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<(Option<SocketAd
     });
     let token_file = reader.key(&fields, "token_file", path);
     Some((value(address), value(token_file)))
+}
+
+fn store<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Option<PathBuf>> {
+    let fields = reader.fields(node, &keys::STORE)?;
+    Some(value(reader.key(&fields, "url_file", path)))
 }
 
 fn telemetry<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<(Option<SocketAddr>, Option<AccessLogFormat>)> {

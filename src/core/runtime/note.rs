@@ -46,6 +46,11 @@ impl Note {
         Ok(Note { by: by.into(), at_unix_ms, reason: reason.into() })
     }
 
+    /// The routes file's own doing.
+    pub fn routes_file(at_unix_ms: u64, reason: &str) -> Note {
+        Note { by: "routes file".into(), at_unix_ms, reason: one_line(reason).into() }
+    }
+
     /// Who asked.
     pub fn by(&self) -> &str {
         &self.by

@@ -56,21 +56,21 @@ fn a_raise_is_in_force_until_the_file_says_another_weight() {
         raised.status(0).unwrap().drift.unwrap(),
         "file 5% · running 10% since 2025-11-21T10:39:55Z by ops because it is slow"
     );
-    let (same, dropped) = raised.with_table(shop("5%"));
+    let (same, dropped) = raised.with_table(shop("5%"), 1);
     assert!(dropped.is_empty());
     assert_eq!(same.state(0).unwrap().weight, weight("10%"));
-    let (other, dropped) = raised.with_table(shop("7%"));
+    let (other, dropped) = raised.with_table(shop("7%"), 1);
     assert_eq!(dropped.len(), 1);
     assert!(dropped[0].to_string().contains("the file said 5% then and says 7% now"), "{}", dropped[0]);
     assert_eq!(other.state(0).unwrap().weight, weight("7%"));
-    let (back, _) = other.with_table(shop("5%"));
+    let (back, _) = other.with_table(shop("5%"), 1);
     assert_eq!(back.state(0).unwrap().weight, weight("5%"), "a dropped raise does not come back");
 }
 
 #[test]
 fn a_raise_of_a_route_that_is_gone_is_dropped() {
     let (raised, _) = asked(&fresh("5%"), "cart", "10%", false).unwrap();
-    let (_, dropped) = raised.with_table(table(vec![]));
+    let (_, dropped) = raised.with_table(table(vec![]), 1);
     assert_eq!(dropped[0].file_weight, None);
 }
 
@@ -79,11 +79,11 @@ fn a_lowering_holds_against_the_file_until_it_is_lifted_by_name() {
     let (lowered, change) = asked(&fresh("25%"), "cart", "10%", false).unwrap();
     assert!(!change.is_raise());
     for (file, expect) in [("25%", "10%"), ("100%", "10%"), ("5%", "5%"), ("0%", "0%"), ("60%", "10%")] {
-        let (reloaded, dropped) = lowered.with_table(shop(file));
+        let (reloaded, dropped) = lowered.with_table(shop(file), 1);
         assert!(dropped.is_empty());
         assert_eq!(reloaded.state(0).unwrap().weight, weight(expect), "file {file}");
     }
-    let (merged, _) = lowered.with_table(shop("5%"));
+    let (merged, _) = lowered.with_table(shop("5%"), 1);
     assert!(merged.status(0).unwrap().drift.unwrap().starts_with("file 5% · held at 10% or less since"));
     for lift in ["25%", "30%", "file"] {
         let (lifted, change) = asked(&lowered, "cart", lift, false).unwrap();
@@ -93,7 +93,7 @@ fn a_lowering_holds_against_the_file_until_it_is_lifted_by_name() {
     }
     let (higher, change) = asked(&lowered, "cart", "20%", false).unwrap();
     assert!(change.is_raise() && !change.lifts_ceiling(), "below the file's it is a ceiling still");
-    assert_eq!(higher.with_table(shop("100%")).0.state(0).unwrap().weight, weight("20%"));
+    assert_eq!(higher.with_table(shop("100%"), 1).0.state(0).unwrap().weight, weight("20%"));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_person_may_send_users_to_a_stale_legacy_knowing_it() {
 fn a_route_killed_by_name_stays_killed_when_the_file_gives_its_data_away() {
     let (dead, _) = killed(&fresh("5%"), "cart", KillSource::Api, false).unwrap();
     let owned = table(vec![Route { data: Data::Extracted, ..route("cart", "/cart/{id}", "100%") }]);
-    assert!(dead.with_table(owned).0.state(0).unwrap().killed);
+    assert!(dead.with_table(owned, 1).0.state(0).unwrap().killed);
 }
 
 #[test]
@@ -218,7 +218,7 @@ proptest! {
                     prop_assert_eq!(next.state(0).unwrap().weight, weight(&percent(points)));
                     snapshot = next;
                 }
-                Step::Reload(points) => snapshot = snapshot.with_table(shop(&percent(points))).0,
+                Step::Reload(points) => snapshot = snapshot.with_table(shop(&percent(points)), 1).0,
                 Step::Kill(all) => {
                     snapshot = killed(&snapshot, if all { "*" } else { "cart" }, KillSource::Api, false).unwrap().0;
                     is_killed = true;

@@ -23,6 +23,8 @@ pub struct Asked {
     pub access_log: Option<AccessLogFormat>,
     /// What outlives a restart.
     pub state_dir: Option<PathBuf>,
+    /// Where the address of the store's database is.
+    pub store_url_file: Option<PathBuf>,
     /// Keys of signatures and redaction.
     pub keys_file: Option<PathBuf>,
     /// Peers that may say who the client is.
@@ -86,6 +88,7 @@ impl Asked {
             telemetry: self.telemetry.or(other.telemetry),
             access_log: self.access_log.or(other.access_log),
             state_dir: self.state_dir.or(other.state_dir),
+            store_url_file: self.store_url_file.or(other.store_url_file),
             keys_file: self.keys_file.or(other.keys_file),
             trusted_proxies: self.trusted_proxies.or(other.trusted_proxies),
             threads: self.threads.or(other.threads),
@@ -99,7 +102,7 @@ impl Asked {
 
     /// Every path made relative to `base`, unless it is absolute.
     pub fn relative_to(mut self, base: &Path) -> Asked {
-        let paths = [&mut self.admin_token_file, &mut self.state_dir, &mut self.keys_file];
+        let paths = [&mut self.admin_token_file, &mut self.state_dir, &mut self.store_url_file, &mut self.keys_file];
         for path in paths.into_iter().flatten() {
             *path = base.join(&path);
         }

@@ -59,6 +59,7 @@ pub(crate) fn route(shadow: Option<ShadowPolicy>) -> Route {
         locate: None,
         lease: None,
         form: None,
+        rollout: None,
         idempotency: None,
     }
 }

@@ -10,6 +10,7 @@ use crate::name::{JourneyName, RouteName};
 use crate::raw::{RawConfig, RawDefaults, RawRoute, Short, Spanned};
 use crate::route::{BreakerPolicy, Data, FallbackPolicy, LeasePolicy, Route};
 use crate::table::journeys;
+use crate::table::rollouts;
 use crate::table::shadows;
 use crate::table::upstreams::Upstreams;
 use crate::table::{Journey, Revision, RoutingTable, Written, warnings};
@@ -38,6 +39,7 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
 
     let names = names(&raw.routes, &mut faults);
     removed_and_there(&raw.removed, &names, &mut faults);
+    rollouts::check_needs(&raw.routes, &raw.defaults, &names, &mut faults);
     let mut routes = Vec::with_capacity(raw.routes.len());
     let mut written = Vec::with_capacity(raw.routes.len());
     let mut places = Places {
@@ -59,6 +61,13 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
         let data = raw_route.data.unwrap_or_default();
         let shadow =
             shadows::shadow(raw_route, &raw.defaults, legacy.as_ref(), &extracted, &mut upstreams, &mut faults);
+        let rollout = rollouts::rollout(
+            raw_route,
+            journey.is_some_and(|journey| journey.is_together),
+            shadow.as_ref(),
+            &raw.defaults,
+            &mut faults,
+        );
         routes.push(Arc::new(Route {
             name: name.value.clone(),
             owner: raw_route.owner.clone(),
@@ -100,6 +109,7 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
                 .as_ref()
                 .filter(|form| form.value)
                 .map(|_| Arc::new(LeasePolicy::form(&conditions.value))),
+            rollout,
             idempotency: raw_route.idempotency.clone(),
         }));
         written.push(Written {

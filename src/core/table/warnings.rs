@@ -33,7 +33,7 @@ pub(super) fn say(
     say_expired_rules(raw, faults);
     for (index, route) in routes.iter().enumerate() {
         let place = places.routes.get(index).copied().unwrap_or_default();
-        if route.compare.is_some() && route.shadow.is_none() && !route.weight.is_split() {
+        if route.compare.is_some() && route.shadow.is_none() && !route.weight.is_split() && route.rollout.is_none() {
             let message = "nothing is compared: the route has no `shadow`, and its weight gives all to one side";
             let span = raw.routes.get(index).and_then(|raw| raw.compare.as_ref()).map_or(place, |compare| compare.span);
             faults.push(
@@ -79,10 +79,12 @@ fn say_idle_defaults(raw: &RawConfig, faults: &mut Faults) {
     let compares = raw.routes.iter().filter_map(|route| route.compare.as_ref());
     let compares = compares.filter(|compare| matches!(compare.value, Short::On(_))).count();
     let fallbacks = raw.routes.iter().filter(|route| matches!(route.fallback, Some(Short::On(_)))).count();
-    let blocks: [(&str, Option<Span>, usize); 3] = [
+    let rollouts = raw.routes.iter().filter(|route| route.rollout.is_some()).count();
+    let blocks: [(&str, Option<Span>, usize); 4] = [
         ("shadow", raw.defaults.shadow.as_ref().map(|read| read.span), shadows),
         ("compare", raw.defaults.compare.as_ref().map(|read| read.span), compares),
         ("fallback", raw.defaults.fallback.as_ref().map(|read| read.span), fallbacks),
+        ("rollout", raw.defaults.rollout.as_ref().map(|read| read.span), rollouts),
     ];
     for (key, span, written) in blocks {
         if let (Some(span), false) = (span, is_on(written)) {

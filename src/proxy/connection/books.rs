@@ -37,8 +37,21 @@ thread_local! {
     static CONNECTIONS: RefCell<HashMap<u64, Watched>> = RefCell::default();
 }
 
+/// Connections that are ended before others have their turn: each costs some tens of microseconds, and a crowd that came together is
+/// overdue together.
+const ENDED_AT_ONCE: usize = 8;
+
 /// Ends the connections of this core that have waited for too long.
-pub(crate) fn sweep(worker: &Worker) {
+pub(crate) async fn sweep(worker: &Worker) {
+    let overdue = look(worker);
+    for few in overdue.chunks(ENDED_AT_ONCE) {
+        end(worker, few);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Does what takes no time, and answers the connections that are to be ended.
+fn look(worker: &Worker) -> Vec<u64> {
     let now = worker.proxy.begun.elapsed();
     let limits = &worker.proxy.settings.limits;
     let metrics = &worker.proxy.metrics;
@@ -47,8 +60,9 @@ pub(crate) fn sweep(worker: &Worker) {
         give_back_memory();
     }
     let mut rested = 0;
+    let mut overdue = Vec::new();
     CONNECTIONS.with_borrow_mut(|connections| {
-        for watched in connections.values_mut() {
+        for (id, watched) in connections.iter_mut() {
             if let Some(h2) = &mut watched.h2 {
                 h2.streams.retain(|(busy, task)| {
                     let Some(busy) = busy.upgrade() else { return false };
@@ -62,13 +76,30 @@ pub(crate) fn sweep(worker: &Worker) {
             if watched.h2.is_none() {
                 rested += usize::from(watched.waiting.tire(now));
             }
-            let Some(phase) = watched.waiting.overdue(limits, now) else { continue };
-            match (phase, &watched.h2) {
-                (Phase::Idle, Some(h2)) => {
+            match (watched.waiting.overdue(limits, now), &watched.h2) {
+                (None, _) => {}
+                (Some(Phase::Idle), Some(h2)) => {
                     watched.waiting.close(&worker.proxy);
                     h2.wind_down.notify_one();
-                    continue;
                 }
+                (Some(_), _) => overdue.push(*id),
+            }
+        }
+    });
+    RESTED.set(RESTED.get() + rested);
+    overdue
+}
+
+/// Ends those of them that are overdue still: while others had their turn, a head may have become complete.
+fn end(worker: &Worker, overdue: &[u64]) {
+    let now = worker.proxy.begun.elapsed();
+    let metrics = &worker.proxy.metrics;
+    CONNECTIONS.with_borrow(|connections| {
+        for watched in overdue.iter().filter_map(|id| connections.get(id)) {
+            let Some(phase) = watched.waiting.overdue(&worker.proxy.settings.limits, now) else { continue };
+            match (phase, &watched.h2) {
+                // Told to end meanwhile; the next sweep sees what came of it.
+                (Phase::Idle, Some(_)) => continue,
                 (Phase::Head, _) => metrics.count_rejected("header_timeout"),
                 (Phase::Writing, _) => metrics.count_rejected("client_stalled"),
                 (Phase::ProxyHeader, _) => metrics.count_rejected("proxy_protocol"),
@@ -78,7 +109,6 @@ pub(crate) fn sweep(worker: &Worker) {
             watched.task.abort();
         }
     });
-    RESTED.set(RESTED.get() + rested);
 }
 
 /// Has the allocator give back what connections have left: it does so after so many larger allocations (`generic_collect` of

@@ -68,6 +68,8 @@ pub(super) fn answered(
     finish.status = parts.status.as_u16();
     finish.upstream_time = Some(upstream_time);
     finish.fallback = fallback;
+    finish.failure = fallback;
+    finish.is_bad_status = decided.route.as_ref().is_some_and(|route| !route.success.contains(finish.status));
     if finish.is_logged() {
         finish.note_upstream(upstream.config.name.as_str());
     }
@@ -126,7 +128,7 @@ pub(super) fn limited(
     finish.count_rejected("rate_limited");
     let mut finish = log_own(finish, peer, parts);
     finish.error = Some("rate_limited");
-    finish.place(Place { route, decision });
+    finish.place(Place { route, decision, unit: None });
     own_answer(finish, response)
 }
 
@@ -159,6 +161,7 @@ pub(super) fn unanswered(mut finish: Finish, no_answer: &NoAnswer, tee: Option<T
         tee.failed(no_answer.fallback.unwrap_or(no_answer.failure), no_answer.failed_at);
     }
     finish.fallback = no_answer.fallback;
+    finish.failure = Some(no_answer.fallback.unwrap_or(no_answer.failure));
     finish.error = Some(no_answer.failure.as_str());
     own_answer(finish, answer::failed(no_answer.failure))
 }

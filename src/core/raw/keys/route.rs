@@ -1,6 +1,6 @@
 //! Keys of a route.
 
-use super::{Block, COMPARE, COUNT, Key, Shape, TARGET};
+use super::{Block, COMPARE, COUNT, Key, ROLLOUT, Shape, TARGET};
 
 const CONDITIONS: Shape = Shape::MapOf(&Shape::Any(&[Shape::Text, Shape::Block(&CONDITION)]));
 
@@ -76,7 +76,7 @@ pub(in crate::raw) static ROUTE: Block = Block {
             "",
             "A write that is tried again with the same key goes to the side that saw it first.",
         ),
-        Key::not_yet("rollout", "Promotion by evidence."),
+        Key::optional("rollout", Shape::Block(&ROLLOUT), "", "The weight moves by evidence; refused beside `weight`."),
         Key::not_yet("retired", "Legacy is never asked again."),
         Key::not_yet("target", "The day by which the route should be extracted."),
         Key::not_yet("brownout", "Times at which legacy is switched off on purpose."),

@@ -22,7 +22,12 @@ pub static SERVER: Block = Block {
             "Where probes and Prometheus come in, and the access log.",
         ),
         Key::optional("state_dir", Shape::Text, "state", "What outlives a restart; made if it is missing."),
-        Key::not_yet("store", "Where state, audit and divergences are kept."),
+        Key::optional(
+            "store",
+            Shape::Block(&STORE),
+            "",
+            "Where moved weights, kills, audit and divergences are kept. Default: `strangler.db` in the state directory.",
+        ),
         Key::optional(
             "keys_file",
             Shape::Text,
@@ -149,6 +154,16 @@ pub(in crate::raw) static ACCESS_LOG: Block = Block {
         Key::optional("format", Shape::OneOf(&["json", "text", "off"]), "json", "How it is written."),
         Key::not_yet("sample", "Which part of the requests is logged."),
     ],
+};
+
+pub(in crate::raw) static STORE: Block = Block {
+    name: "store",
+    about: "A PostgreSQL database instead of a file in the state directory. Kill file, keys, tokens, the last good routes and a copy of what is in force stay there.",
+    keys: &[Key::required(
+        "url_file",
+        Shape::Text,
+        "File with the database's address, as in `postgres://user:password@host:5432/database?sslmode=verify-full`; read again for each connection.",
+    )],
 };
 
 pub(in crate::raw) static LIMITS: Block = Block {

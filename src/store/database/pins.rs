@@ -1,14 +1,13 @@
 //! Idempotency keys, and the weights of before: what a write that is tried again is judged by.
 
-use sqlx::Row;
 use strangler_core::idempotency::PIN_LIFE_S;
 use strangler_core::name::RouteName;
 use strangler_core::past::RoutePast;
 use strangler_core::side::Side;
 use strangler_core::weight::Weight;
 
-use crate::store::sqlite::rows::signed;
-use crate::store::sqlite::{Database, DatabaseError, Result, sql_error};
+use crate::store::database::{Database, DatabaseError, Result, sql_error};
+use crate::store::link::{Dialect, Link, Row};
 use crate::store::{StoredPin, now_unix_ms};
 
 /// Hex digits of a key, a letter for the side, ten digits of seconds.
@@ -20,43 +19,32 @@ impl Database {
     /// A batch in one transaction.
     pub(in crate::store) async fn save_pins(&mut self, batch: &[StoredPin]) -> Result<()> {
         const DOING: &str = "save idempotency keys";
-        self.begin(DOING).await?;
-        let mut done = Ok(());
-        for pin in batch {
-            let query = match pin.side {
-                Some(side) => sqlx::query("INSERT OR REPLACE INTO pins (key, side, seen_s) VALUES (?1, ?2, ?3)")
-                    .bind(pin.key.to_vec())
-                    .bind(side.as_str())
-                    .bind(signed(pin.seen_s)),
-                None => sqlx::query("DELETE FROM pins WHERE key = ?1 AND seen_s = ?2")
-                    .bind(pin.key.to_vec())
-                    .bind(signed(pin.seen_s)),
-            };
-            done = query.execute(&mut self.connection).await.map(drop);
-            if done.is_err() {
-                break;
-            }
-        }
-        self.end(DOING, done).await
+        self.link.begin().await.map_err(sql_error(DOING))?;
+        let done = insert_pins(&mut self.link, batch).await;
+        self.link.end(done).await.map_err(sql_error(DOING))
     }
 
     /// Those of the last day, oldest first; where a key stands twice the later one counts. Read in the order in which they lie on the disk
     /// and in large pieces: a row at a time, half a million of them would hold the start up.
     pub(in crate::store) async fn pins(&mut self, pins_max: u64) -> Result<Vec<StoredPin>> {
         const DOING: &str = "read the idempotency keys";
+        let sql = match self.link.dialect() {
+            Dialect::Sqlite => {
+                "SELECT group_concat(hex(key) || substr(side, 1, 1) || printf('%010d', seen_s), '') AS piece FROM
+                 (SELECT seen_s, key, side FROM pins WHERE (seen_s, key) > ($1, $2) ORDER BY seen_s, key LIMIT $3)"
+            }
+            Dialect::Postgres => {
+                "SELECT string_agg(encode(key, 'hex') || substr(side, 1, 1) || lpad(CAST(seen_s AS TEXT), 10, '0'), ''
+                 ORDER BY seen_s, key) AS piece FROM
+                 (SELECT seen_s, key, side FROM pins WHERE (seen_s, key) > ($1, $2) ORDER BY seen_s, key LIMIT $3) AS found"
+            }
+        };
         let mut pins: Vec<StoredPin> = Vec::new();
         let (mut after_s, mut after_key) = (youngest_gone_s(), [u8::MAX; 16]);
         loop {
-            let piece: Option<String> = sqlx::query_scalar(
-                "SELECT group_concat(hex(key) || substr(side, 1, 1) || printf('%010d', seen_s), '') FROM
-                 (SELECT seen_s, key, side FROM pins WHERE (seen_s, key) > (?1, ?2) ORDER BY seen_s, key LIMIT ?3)",
-            )
-            .bind(signed(after_s))
-            .bind(after_key.to_vec())
-            .bind(PIECE_ROWS)
-            .fetch_one(&mut self.connection)
-            .await
-            .map_err(sql_error(DOING))?;
+            let values = [after_s.into(), after_key.as_slice().into(), PIECE_ROWS.into()];
+            let row = self.link.row(sql, &values).await.map_err(sql_error(DOING))?;
+            let piece = row.and_then(|row| row.maybe_text("piece")).ok_or(DatabaseError::BadRow("pins"))?;
             let before = pins.len();
             for row in piece.unwrap_or_default().as_bytes().chunks(ROW_CHARS) {
                 pins.push(pin_of(row).ok_or(DatabaseError::BadRow("pins"))?);
@@ -72,43 +60,45 @@ impl Database {
     /// Takes out what is too old and what is too much.
     pub(in crate::store) async fn sweep_pins(&mut self, pins_max: u64) -> Result<()> {
         const DOING: &str = "sweep idempotency keys";
-        sqlx::query("DELETE FROM pins WHERE seen_s <= ?1")
-            .bind(signed(youngest_gone_s()))
-            .execute(&mut self.connection)
-            .await
-            .map_err(sql_error(DOING))?;
+        let too_old = "DELETE FROM pins WHERE seen_s <= $1";
+        self.link.run(too_old, &[youngest_gone_s().into()]).await.map_err(sql_error(DOING))?;
         // The second of the first one too many goes whole: a few more than asked for, and no search.
-        let too_many = "SELECT seen_s FROM pins ORDER BY seen_s DESC, key DESC LIMIT 1 OFFSET ?1";
-        sqlx::query(sqlx::AssertSqlSafe(format!("DELETE FROM pins WHERE seen_s <= ({too_many})")))
-            .bind(signed(pins_max))
-            .execute(&mut self.connection)
-            .await
-            .map(drop)
-            .map_err(sql_error(DOING))
+        let too_many = "DELETE FROM pins WHERE seen_s <=
+                        (SELECT seen_s FROM pins ORDER BY seen_s DESC, key DESC LIMIT 1 OFFSET $1)";
+        self.link.run(too_many, &[pins_max.into()]).await.map(drop).map_err(sql_error(DOING))
     }
 
     pub(super) async fn pasts(&mut self) -> Result<Vec<(RouteName, RoutePast)>> {
         // A file of an earlier version that can only be read has no such table yet; its kills still count.
-        let tables: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'pasts'")
-                .fetch_one(&mut self.connection)
-                .await
-                .map_err(sql_error("read its tables"))?;
-        if tables == 0 {
-            return Ok(Vec::new());
+        if self.link.dialect() == Dialect::Sqlite {
+            let tables = "SELECT count(*) AS n FROM sqlite_master WHERE type = 'table' AND name = 'pasts'";
+            if self.link.number(tables, &[]).await.map_err(sql_error("read its tables"))? == 0 {
+                return Ok(Vec::new());
+            }
         }
-        let rows = sqlx::query("SELECT route, weight, pasts FROM pasts")
-            .fetch_all(&mut self.connection)
-            .await
-            .map_err(sql_error("read the weights of before"))?;
-        let one = |row: &sqlx::sqlite::SqliteRow| {
-            let weight = Weight::from_basis_points(row.try_get("weight").ok()?)?;
-            let route: String = row.try_get("route").ok()?;
-            let pasts: String = row.try_get("pasts").ok()?;
-            Some((route.parse().ok()?, RoutePast::parse(weight, &pasts)?))
+        let rows = self.link.rows("SELECT route, weight, pasts FROM pasts", &[]).await;
+        let rows = rows.map_err(sql_error("read the weights of before"))?;
+        let one = |row: &Row| {
+            let weight = Weight::from_basis_points(u16::try_from(row.number("weight")?).ok()?)?;
+            Some((row.text("route")?.parse().ok()?, RoutePast::parse(weight, &row.text("pasts")?)?))
         };
         rows.iter().map(one).collect::<Option<_>>().ok_or(DatabaseError::BadRow("pasts"))
     }
+}
+
+async fn insert_pins(link: &mut Link, batch: &[StoredPin]) -> sqlx::Result<()> {
+    for pin in batch {
+        let (key, seen) = (pin.key.as_slice().into(), pin.seen_s.into());
+        match pin.side {
+            Some(side) => {
+                let sql = "INSERT INTO pins (key, side, seen_s) VALUES ($1, $2, $3)
+                           ON CONFLICT (seen_s, key) DO UPDATE SET side = excluded.side";
+                link.run(sql, &[key, side.as_str().into(), seen]).await?;
+            }
+            None => drop(link.run("DELETE FROM pins WHERE key = $1 AND seen_s = $2", &[key, seen]).await?),
+        }
+    }
+    Ok(())
 }
 
 /// Keys seen then, or earlier, are forgotten.

@@ -1,0 +1,235 @@
+//! `rollout:` as written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::calendar::{Freeze, Window};
+use crate::judge::gates::{CoverageGate, ErrorsGate, LatencyGate, MismatchGate};
+use crate::judge::points::Points;
+use crate::judge::{GateName, Gates};
+use crate::limits::{FREEZES_MAX, NEEDS_MAX, STEPS_MAX};
+use crate::raw::keys;
+use crate::raw::leaf::COUNT_MAX;
+use crate::raw::policy::Short;
+use crate::raw::walk::{Reader, Spanned};
+use crate::route::{Need, RollBackTo, RolloutPolicy, Step};
+use crate::tree::{Kind, Node};
+use crate::weight::Weight;
+
+/// The usual ladder, in whole per cent, behind `shadow`.
+const LADDER: [u16; 6] = [1, 5, 10, 25, 50, 100];
+
+/// `rollout:` as written; what is missing comes from `defaults`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RawRollout {
+    steps: Option<Vec<Spanned<Step>>>,
+    at_least: Option<Duration>,
+    min_requests: Option<u64>,
+    errors: Option<Short<ErrorsGate>>,
+    latency: Option<Short<LatencyGate>>,
+    mismatch: Option<Short<MismatchGate>>,
+    coverage: Option<Short<CoverageGate>>,
+    roll_back_to: Option<RollBackTo>,
+    approve: Option<Vec<Spanned<Step>>>,
+    four_eyes: Option<bool>,
+    window: Option<Arc<Window>>,
+    freeze: Option<Vec<Freeze>>,
+    needs: Option<Vec<Spanned<Need>>>,
+}
+
+impl RawRollout {
+    /// The steps written here.
+    pub(crate) fn steps(&self) -> Option<&[Spanned<Step>]> {
+        self.steps.as_deref()
+    }
+
+    /// The steps that a person must let it enter, as written here.
+    pub(crate) fn approve(&self) -> Option<&[Spanned<Step>]> {
+        self.approve.as_deref()
+    }
+
+    /// The routes that must have come so far, as written here.
+    pub(crate) fn needs(&self) -> Option<&[Spanned<Need>]> {
+        self.needs.as_deref()
+    }
+
+    fn gates(&self, defaults: &RawRollout, is_compared: bool) -> Gates {
+        let mut gates = Gates {
+            errors: gate(self.errors.as_ref(), defaults.errors.as_ref()),
+            latency: gate(self.latency.as_ref(), defaults.latency.as_ref()),
+            mismatch: gate(self.mismatch.as_ref(), defaults.mismatch.as_ref()),
+            coverage: gate(self.coverage.as_ref(), defaults.coverage.as_ref()),
+            ..Gates::default()
+        };
+        if !is_compared {
+            let asked =
+                [(GateName::Mismatch, gates.mismatch.is_some()), (GateName::Coverage, gates.coverage.is_some())];
+            for (name, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked) {
+                gates.not_applicable.insert(name, "answers of this route are not compared".to_owned());
+            }
+        }
+        gates
+    }
+
+    /// Filled up. `is_compared`: whether the route has a shadow whose answers are compared.
+    pub(crate) fn filled(&self, defaults: Option<&RawRollout>, is_compared: bool) -> RolloutPolicy {
+        let none = RawRollout::default();
+        let defaults = defaults.unwrap_or(&none);
+        let values = |steps: &Vec<Spanned<Step>>| steps.iter().map(|step| step.value).collect::<Arc<[Step]>>();
+        RolloutPolicy {
+            steps: self.steps.as_ref().or(defaults.steps.as_ref()).map_or_else(|| ladder(is_compared), values),
+            at_least: self.at_least.or(defaults.at_least).unwrap_or(Duration::from_mins(10)),
+            min_requests: self.min_requests.or(defaults.min_requests).unwrap_or(300),
+            gates: self.gates(defaults, is_compared),
+            roll_back_to: self.roll_back_to.or(defaults.roll_back_to).unwrap_or_default(),
+            approve: self.approve.as_ref().or(defaults.approve.as_ref()).map_or_else(|| Arc::from([]), values),
+            four_eyes: self.four_eyes.or(defaults.four_eyes).unwrap_or(false),
+            window: self.window.clone().or_else(|| defaults.window.clone()),
+            freeze: self
+                .freeze
+                .as_ref()
+                .or(defaults.freeze.as_ref())
+                .map_or_else(|| Arc::from([]), |days| days[..].into()),
+            needs: self
+                .needs
+                .as_ref()
+                .or(defaults.needs.as_ref())
+                .map_or_else(|| Arc::from([]), |needs| needs.iter().map(|need| need.value.clone()).collect()),
+        }
+    }
+}
+
+/// What holds: what is written, what the defaults say, what is usual.
+fn gate<T: Copy + Default>(own: Option<&Short<T>>, default: Option<&Short<T>>) -> Option<T> {
+    match own.or(default) {
+        None => Some(T::default()),
+        Some(Short::Off) => None,
+        Some(Short::On(gate)) => Some(*gate),
+    }
+}
+
+fn ladder(is_compared: bool) -> Arc<[Step]> {
+    let weights = LADDER.iter().filter_map(|percent| Weight::from_basis_points(percent * 100));
+    is_compared.then_some(Step::Shadow).into_iter().chain(weights.map(Step::At)).collect()
+}
+
+pub(in crate::raw) fn rollout<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawRollout> {
+    let fields = reader.fields(node, &keys::ROLLOUT)?;
+    let mut raw = RawRollout {
+        steps: reader.key(&fields, "steps", ladder_of).map(|read| read.value),
+        roll_back_to: reader
+            .key(&fields, "roll_back_to", |reader, node| {
+                let all = [RollBackTo::Shadow, RollBackTo::Legacy, RollBackTo::PreviousStep];
+                reader.one_of(node, &all.map(|to| (to.as_str(), to)), &[])
+            })
+            .map(|read| read.value),
+        approve: reader
+            .key(&fields, "approve", |reader, node| reader.list(node, STEPS_MAX, step))
+            .map(|read| read.value),
+        four_eyes: reader.key(&fields, "four_eyes", Reader::bool).map(|read| read.value),
+        window: reader
+            .key(&fields, "window", |reader, node| reader.parsed::<Window>(node, "a window"))
+            .map(|read| Arc::new(read.value)),
+        freeze: reader
+            .key(&fields, "freeze", |reader, node| {
+                let days = reader.list(node, FREEZES_MAX, |reader, item| reader.parsed(item, "days"))?;
+                Some(days.into_iter().map(|days| days.value).collect())
+            })
+            .map(|read| read.value),
+        needs: reader
+            .key(&fields, "needs", |reader, node| {
+                reader.list(node, NEEDS_MAX, |reader, item| reader.parsed(item, "a route and a weight"))
+            })
+            .map(|read| read.value),
+        ..RawRollout::default()
+    };
+    reader.key(&fields, "step", |reader, node| {
+        let fields = reader.fields(node, &keys::STEP_KEYS)?;
+        raw.at_least = reader.key(&fields, "at_least", |reader, node| reader.duration(node, true)).map(|it| it.value);
+        let least = reader.key(&fields, "min_requests", |reader, node| reader.count(node, 0, COUNT_MAX));
+        raw.min_requests = least.map(|it| it.value);
+        Some(())
+    });
+    reader.key(&fields, "gates", |reader, node| {
+        let fields = reader.fields(node, &keys::GATES)?;
+        let read = reader.key(&fields, "errors", |reader, node| {
+            short(reader, node, &keys::ERRORS_GATE, |reader, fields| ErrorsGate {
+                worse_by: reader
+                    .key(fields, "worse_by", |reader, node| {
+                        reader.parsed::<Points>(node, "percentage points, as in `0.5pp`")
+                    })
+                    .map(|it| it.value),
+            })
+        });
+        raw.errors = read.map(|it| it.value);
+        let read = reader.key(&fields, "latency", |reader, node| {
+            short(reader, node, &keys::LATENCY_GATE, |reader, fields| LatencyGate {
+                more_slow_by: reader
+                    .key(fields, "more_slow_by", some_of)
+                    .map_or(LatencyGate::default().more_slow_by, |it| it.value),
+            })
+        });
+        raw.latency = read.map(|it| it.value);
+        let read = reader.key(&fields, "mismatch", |reader, node| {
+            short(reader, node, &keys::MISMATCH_GATE, |reader, fields| MismatchGate {
+                at_most: reader.key(fields, "at_most", some_of).map_or(MismatchGate::default().at_most, |it| it.value),
+            })
+        });
+        raw.mismatch = read.map(|it| it.value);
+        let read = reader.key(&fields, "coverage", |reader, node| {
+            short(reader, node, &keys::COVERAGE_GATE, |reader, fields| CoverageGate {
+                min_each: reader
+                    .key(fields, "min_each", |reader, node| reader.count_u32(node, 1, COUNT_MAX))
+                    .map_or(CoverageGate::default().min_each, |it| it.value),
+            })
+        });
+        raw.coverage = read.map(|it| it.value);
+        Some(())
+    });
+    Some(raw)
+}
+
+/// `never`, or a map.
+fn short<'a, T>(
+    reader: &mut Reader<'a>,
+    node: &'a Node,
+    block: &'static keys::Block,
+    read: impl FnOnce(&mut Reader<'a>, &crate::raw::walk::Fields<'a>) -> T,
+) -> Option<Short<T>> {
+    if !matches!(node.kind, Kind::Map(_)) {
+        return reader.one_of(node, &[("never", ())], &[]).map(|()| Short::Off);
+    }
+    let fields = reader.fields(node, block)?;
+    Some(Short::On(read(reader, &fields)))
+}
+
+fn step<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Step> {
+    reader.parsed(node, "`shadow`, or a weight as in `5%`")
+}
+
+/// Rising, and nothing twice.
+fn ladder_of<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Vec<Spanned<Step>>> {
+    let steps = reader.list(node, STEPS_MAX, step)?;
+    if steps.is_empty() && matches!(&node.kind, Kind::Seq(items) if items.is_empty()) {
+        reader.fault(node.span, "a ladder has at least one step");
+        return None;
+    }
+    let mut is_rising = true;
+    for (lower, upper) in steps.iter().zip(steps.iter().skip(1)) {
+        if upper.value <= lower.value {
+            let (lower, next) = (lower.value, upper.value);
+            reader.fault(upper.span, format!("steps rise, and `{next}` is not above `{lower}`"));
+            is_rising = false;
+        }
+    }
+    is_rising.then_some(steps)
+}
+
+fn some_of<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Weight> {
+    let weight = reader.weight(node)?;
+    if weight == Weight::NONE || weight == Weight::ALL {
+        reader.fault(node.span, "a tolerance of nothing can never be proven, and one of all is none");
+        return None;
+    }
+    Some(weight)
+}

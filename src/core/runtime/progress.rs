@@ -1,0 +1,200 @@
+//! How far a rollout has come: what must outlive a restart, beside its evidence.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::route::{RolloutPolicy, Step};
+use crate::runtime::Note;
+use crate::weight::Weight;
+
+/// Where a rollout stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What users get. Owned here, not by the ladder: another ladder in the file moves nobody.
+    pub weight: Weight,
+    /// Whether it has entered a step. A rollout begins before its first step, at 0 %.
+    pub is_begun: bool,
+    /// Who or what brought it here.
+    pub entered: Note,
+    /// A person holds it there.
+    pub held: Option<Note>,
+    /// It was rolled back: nothing rises before `resume` or another release.
+    pub latched: Option<Latch>,
+    /// A person lets it enter this step.
+    pub approved: Option<Approval>,
+    /// The release that extracted runs, as far as that is told; its evidence is about this one.
+    pub release: Option<Release>,
+}
+
+/// Why a rollout does not rise again by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latch {
+    /// Who or what rolled it back.
+    pub note: Note,
+    /// The release that it was rolled back from; another one lifts the latch.
+    pub release: Option<Release>,
+}
+
+/// A person's word that a step may be entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// The step.
+    pub step: Step,
+    /// Who, when and why.
+    pub note: Note,
+}
+
+/// Longest name of a release, in bytes.
+pub const RELEASE_BYTES_MAX: usize = 128;
+
+/// A version of the extracted service, as it names itself: visible ASCII.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Release(Arc<str>);
+
+impl Release {
+    /// `None`: empty, too long, or not visible ASCII.
+    pub fn new(text: &str) -> Option<Release> {
+        let is_visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        (is_visible && text.len() <= RELEASE_BYTES_MAX).then(|| Release(text.into()))
+    }
+
+    /// As it was named.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Progress {
+    /// Before the first step.
+    pub fn fresh(entered: Note) -> Progress {
+        Progress {
+            weight: Weight::NONE,
+            is_begun: false,
+            entered,
+            held: None,
+            latched: None,
+            approved: None,
+            release: None,
+        }
+    }
+
+    /// Of a route whose weight the file owned until now: the nearest step that is not above it.
+    pub fn taking_over(weight: Weight, policy: &RolloutPolicy, entered: Note) -> Progress {
+        let step = policy.steps.iter().rfind(|step| step.weight() <= weight);
+        let weight = step.map_or(Weight::NONE, |step| step.weight());
+        Progress { weight, is_begun: step.is_some(), ..Progress::fresh(entered) }
+    }
+
+    /// The step it is at; `None`: before the first. A ladder that was edited has none of this weight: the nearest one below counts.
+    pub fn step(&self, policy: &RolloutPolicy) -> Option<usize> {
+        if !self.is_begun {
+            return None;
+        }
+        policy.steps.iter().rposition(|step| step.weight() <= self.weight)
+    }
+
+    /// The step that comes next; `None`: it is at the top.
+    pub fn next_step(&self, policy: &RolloutPolicy) -> Option<Step> {
+        policy.steps.get(self.step(policy).map_or(0, |step| step + 1)).copied()
+    }
+
+    /// At another step, from now on.
+    pub fn entering(&self, step: Step, note: Note) -> Progress {
+        Progress { weight: step.weight(), is_begun: true, entered: note, approved: None, ..self.clone() }
+    }
+
+    /// Sent back, and kept from rising.
+    pub fn rolled_back(&self, to: Option<Step>, note: Note) -> Progress {
+        let latched = Some(Latch { note: note.clone(), release: self.release.clone() });
+        Progress {
+            weight: to.map_or(Weight::NONE, Step::weight),
+            is_begun: to.is_some(),
+            entered: note,
+            latched,
+            approved: None,
+            ..self.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::judge::Gates;
+    use crate::route::RollBackTo;
+
+    fn note() -> Note {
+        Note::new("test", 1, "because").unwrap()
+    }
+
+    fn policy(steps: &[&str]) -> RolloutPolicy {
+        RolloutPolicy {
+            steps: steps.iter().map(|step| step.parse().unwrap()).collect(),
+            at_least: Duration::ZERO,
+            min_requests: 0,
+            gates: Gates::by_default(),
+            roll_back_to: RollBackTo::Shadow,
+            approve: Arc::new([]),
+            four_eyes: false,
+            window: None,
+            freeze: Arc::new([]),
+            needs: Arc::new([]),
+        }
+    }
+
+    #[test]
+    fn a_weight_of_the_file_becomes_the_nearest_step_that_is_not_above_it() {
+        for (weight, steps, expect) in [
+            ("25%", &["shadow", "1%", "10%", "50%"][..], Some("10%")),
+            ("10%", &["shadow", "10%"], Some("10%")),
+            ("0%", &["shadow", "10%"], Some("shadow")),
+            ("0%", &["1%", "10%"], None),
+            ("0.5%", &["1%", "10%"], None),
+            ("100%", &["1%", "50%"], Some("50%")),
+        ] {
+            let policy = policy(steps);
+            let progress = Progress::taking_over(weight.parse().unwrap(), &policy, note());
+            let step = progress.step(&policy).map(|step| policy.steps[step].to_string());
+            assert_eq!(step.as_deref(), expect, "{weight} {steps:?}");
+        }
+    }
+
+    #[test]
+    fn the_ladder_is_climbed_from_before_its_first_step_to_its_top() {
+        let policy = policy(&["shadow", "1%", "100%"]);
+        let mut progress = Progress::fresh(note());
+        let mut climbed = Vec::new();
+        while let Some(step) = progress.next_step(&policy) {
+            climbed.push(step.to_string());
+            progress = progress.entering(step, note());
+        }
+        assert_eq!(climbed, ["shadow", "1%", "100%"]);
+        assert_eq!(progress.weight, Weight::ALL);
+    }
+
+    #[test]
+    fn a_ladder_that_was_edited_moves_nobody() {
+        let progress = Progress::fresh(note()).entering("10%".parse().unwrap(), note());
+        let edited = policy(&["shadow", "5%", "20%"]);
+        assert_eq!(progress.weight.to_string(), "10%");
+        assert_eq!(progress.step(&edited).map(|step| edited.steps[step].to_string()).as_deref(), Some("5%"));
+        assert_eq!(progress.next_step(&edited).map(|step| step.to_string()).as_deref(), Some("20%"));
+    }
+
+    #[test]
+    fn a_release_is_a_short_visible_name() {
+        assert_eq!(Release::new("1.2.3+abc").map(|release| release.to_string()).as_deref(), Some("1.2.3+abc"));
+        for bad in ["", "a b", "ä", "a\n"] {
+            assert_eq!(Release::new(bad), None, "{bad:?}");
+        }
+        assert_eq!(Release::new(&"x".repeat(RELEASE_BYTES_MAX + 1)), None);
+    }
+}
