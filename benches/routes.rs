@@ -91,6 +91,7 @@ fn route(index: usize, path: &str, upstream: &Arc<Upstream>) -> Route {
         locate: None,
         lease: None,
         form: None,
+        rollout: None,
         idempotency: None,
         rewrite: None,
         upgrades: Vec::new(),

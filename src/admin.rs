@@ -19,13 +19,17 @@ use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
+use strangler_core::coverage::RouteReport;
+use strangler_core::latency::RouteLatency;
 use strangler_core::noise::ledger::EndpointReport;
 use strangler_core::redact::Divergence;
+use strangler_core::snapshot::Snapshot;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 mod api;
 pub mod control;
+mod coverage;
 mod divergences;
 pub mod problem;
 pub mod token;
@@ -196,6 +200,10 @@ pub type ReadVerdicts = Arc<dyn Fn(Option<&str>, usize) -> Vec<EndpointReport> +
 
 /// Tells how a route's rollout stands, as JSON; `None`: it has none.
 pub type ReadRollout = Arc<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sync>;
+/// Tells how long the sides of one route took, or of all; at most so many.
+pub type ReadLatencies = Arc<dyn Fn(Option<&str>, usize) -> Vec<RouteLatency> + Send + Sync>;
+/// Tells what legacy was asked on a route, by its index.
+pub type ReadCoverage = Arc<dyn Fn(&Snapshot, usize) -> Option<RouteReport> + Send + Sync>;
 
 /// Tells how the data plane stands.
 pub type ReadPlane = Arc<dyn Fn() -> PlaneStatus + Send + Sync>;
@@ -221,6 +229,10 @@ pub struct AdminState {
     pub verdicts: ReadVerdicts,
     /// How a route's rollout stands, as JSON.
     pub rollout: ReadRollout,
+    /// How long the sides took.
+    pub latencies: ReadLatencies,
+    /// What legacy was asked.
+    pub coverage: ReadCoverage,
     /// To whoever loads the routes file; a bounded channel.
     pub apply: mpsc::Sender<ApplyRequest>,
     /// Asks both sides again for what is on record.
@@ -289,6 +301,8 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/routes/{name}/accept", post(divergences::accept))
         .route("/api/v1/routes/{name}/unaccept", post(divergences::unaccept))
         .route("/api/v1/verdicts", get(api::verdicts))
+        .route("/api/v1/coverage", get(coverage::all))
+        .route("/api/v1/coverage/{name}", get(coverage::one))
         .route("/api/v1/audit", get(api::audit))
         .route("/api/v1/audit/verify", get(api::verify_audit))
         .route_layer(from_fn_with_state(Arc::clone(&admin), demand_token));

@@ -317,6 +317,9 @@ pub enum ClientCommand {
     /// Shows what comparing has proven: for every endpoint and field whether it differs more than legacy from itself.
     #[command(after_help = "Examples:\n  strangler verdicts\n  strangler verdicts cart-total --format json")]
     Verdicts(VerdictsArgs),
+    /// Shows what legacy was asked in the last seven days, and how much of it was compared; what is unseen is named.
+    #[command(after_help = "Examples:\n  strangler coverage\n  strangler coverage cart-total --format json")]
+    Coverage(CoverageArgs),
 }
 
 /// Of `apply`.
@@ -566,6 +569,16 @@ pub struct VerdictsArgs {
     pub admin: AdminArgs,
 }
 
+/// Of `coverage`.
+#[derive(Debug, ClapArgs)]
+pub struct CoverageArgs {
+    /// Of this route only.
+    pub route: Option<RouteName>,
+    /// How the proxy is reached.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
 /// Writes completions for a shell.
 pub fn completions(shell: Shell, out: &mut dyn std::io::Write) {
     let mut script = Vec::new();
@@ -665,6 +678,7 @@ mod tests {
             "strangler status --watch",
             "strangler divergences cart --limit 5 --format json",
             "strangler verdicts cart",
+            "strangler coverage cart --format json",
             "strangler override-token --host h --route r --side legacy --ttl 5m",
             "strangler completions bash",
         ] {

@@ -7,13 +7,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 mod client;
+mod coverage;
+mod latency;
 mod show;
 mod verdicts;
 
 use crate::args::{
-    AcceptArgs, AdminArgs, ApplyArgs, ApproveArgs, AuditArgs, ClientCommand, DivergencesArgs, ExplainArgs, Format,
-    KillArgs, ReplayArgs, RollbackArgs, RolloutArgs, ScopeArgs, StatusArgs, UnacceptArgs, UnkillArgs, UpgradeArgs,
-    VerdictsArgs, WeightArgs,
+    AcceptArgs, AdminArgs, ApplyArgs, ApproveArgs, AuditArgs, ClientCommand, CoverageArgs, DivergencesArgs,
+    ExplainArgs, Format, KillArgs, ReplayArgs, RollbackArgs, RolloutArgs, ScopeArgs, StatusArgs, UnacceptArgs,
+    UnkillArgs, UpgradeArgs, VerdictsArgs, WeightArgs,
 };
 use crate::cli::client::Client;
 pub use crate::cli::client::ClientError;
@@ -76,6 +78,7 @@ pub fn run(command: &ClientCommand, out: &mut dyn Write) -> Result<(), CliError>
         ClientCommand::Approve(args) => approve(args, out),
         ClientCommand::Rollback(args) => rollback(args, out),
         ClientCommand::Verdicts(args) => verdicts(args, out),
+        ClientCommand::Coverage(args) => coverage(args, out),
     }
 }
 
@@ -190,15 +193,20 @@ fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<(), CliError> {
 
 /// All pages as one answer.
 fn whole_status(client: &Client) -> Result<Value, CliError> {
-    let mut whole = client.get("/api/v1/status")?;
+    let page = |had: usize| client.get(&format!("/api/v1/status?offset={had}"));
+    whole(client.get("/api/v1/status")?, page)
+}
+
+/// `whole` with the routes of all further pages.
+fn whole(mut whole: Value, page: impl Fn(usize) -> Result<Value, ClientError>) -> Result<Value, CliError> {
     loop {
         let total = whole.get("routes_total").and_then(Value::as_u64).unwrap_or_default();
         let had = whole.get("routes").and_then(Value::as_array).map_or(0, Vec::len);
         if had as u64 >= total {
             return Ok(whole);
         }
-        let mut page = client.get(&format!("/api/v1/status?offset={had}"))?;
-        let more = page.get_mut("routes").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+        let mut next = page(had)?;
+        let more = next.get_mut("routes").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
         if more.is_empty() {
             return Ok(whole);
         }
@@ -241,7 +249,18 @@ fn replay(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), CliError> {
 fn verdicts(args: &VerdictsArgs, out: &mut dyn Write) -> Result<(), CliError> {
     let route = args.route.as_ref().map(|route| format!("?route={route}")).unwrap_or_default();
     let answer = Client::new(&args.admin)?.get_guarded(&format!("/api/v1/verdicts{route}"))?;
-    print(&args.admin, &answer, verdicts::shown, out)
+    print(&args.admin, &answer, |answer| verdicts::shown(answer) + &latency::shown(answer), out)
+}
+
+fn coverage(args: &CoverageArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let client = Client::new(&args.admin)?;
+    if let Some(route) = &args.route {
+        let answer = client.get_guarded(&format!("/api/v1/coverage/{route}"))?;
+        return print(&args.admin, &answer, coverage::one, out);
+    }
+    let page = |had: usize| client.get_guarded(&format!("/api/v1/coverage?offset={had}"));
+    let answer = whole(page(0)?, page)?;
+    print(&args.admin, &answer, coverage::shown, out)
 }
 
 fn print(args: &AdminArgs, answer: &Value, show: fn(&Value) -> String, out: &mut dyn Write) -> Result<(), CliError> {

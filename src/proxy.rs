@@ -9,6 +9,7 @@ pub mod body;
 pub mod breaker;
 pub mod connection;
 pub mod copies;
+pub mod coverage;
 pub mod finish;
 pub mod forward;
 pub mod h2;
@@ -48,6 +49,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::live::Live;
 use crate::live::witness::Witnesses;
 use crate::proxy::attached::Attached;
+use crate::proxy::coverage::Tallies;
 use crate::proxy::listen::Bound;
 use crate::proxy::listener::Listener;
 use crate::proxy::pins::Pins;
@@ -80,6 +82,8 @@ pub struct Settings {
     pub pins: Arc<Pins>,
     /// Who has just written, for the shadow.
     pub writes: Arc<Writes>,
+    /// Where counts of what legacy is asked go. Default: nowhere.
+    pub tallies: Option<Tallies>,
     /// What requests prove, for rollouts.
     pub witnesses: Arc<Witnesses>,
 }

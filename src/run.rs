@@ -1,6 +1,7 @@
 //! Builds all parts, hands each one end of a bounded channel, and owns start and stop.
 
 pub mod compare;
+mod coverage;
 mod first;
 pub mod judge;
 pub mod keys;

@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use strangler_core::coverage::Book;
+use strangler_core::latency::Latencies;
 use strangler_core::noise::ledger::Ledger;
 use strangler_core::observation::{CopyJob, Observation};
 use strangler_core::redact::keep::score_ms;
@@ -35,7 +37,7 @@ use crate::shadow::copy::CopyOutcome;
 use crate::shadow::gates::Gates;
 use crate::shadow::look::Look;
 use crate::shadow::replay::Replayer;
-use crate::shadow::worker::{Work, Worker};
+use crate::shadow::worker::{Books, Work, Worker};
 use crate::store::{Keep, Store, StoredDivergence};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::UpstreamState;
@@ -86,6 +88,8 @@ pub struct Parts {
     pub redactor: Redactor,
     /// Causes that are intended changes.
     pub accepted: Arc<LiveAccepted>,
+    /// What legacy was asked, and how much of it was compared.
+    pub coverage: Arc<Mutex<Book>>,
     /// Where divergences go.
     pub sink: Sink,
     /// Who has just written; noted by the proxy.
@@ -102,6 +106,7 @@ pub struct Shadow {
     gates: Arc<Gates>,
     work: SyncSender<Work>,
     ledger: Arc<Mutex<Ledger>>,
+    latencies: Arc<Mutex<Latencies>>,
     begun: Instant,
 }
 
@@ -117,7 +122,8 @@ impl Shadow {
         let (shadow, work) = Shadow::new(&parts);
         let maps = Arc::default();
         let replayer = Replayer::new(&parts, Arc::clone(&maps));
-        let worker = Worker::new(parts, Arc::clone(&shadow.gates), Arc::clone(&shadow.ledger), maps);
+        let books = Books { ledger: Arc::clone(&shadow.ledger), latencies: Arc::clone(&shadow.latencies), maps };
+        let worker = Worker::new(parts, Arc::clone(&shadow.gates), books);
         let thread = std::thread::Builder::new().name("compare".to_owned()).spawn(move || worker.run(&work))?;
         Ok((shadow, replayer, thread))
     }
@@ -132,6 +138,7 @@ impl Shadow {
             gates: Arc::default(),
             work: sender,
             ledger: Arc::default(),
+            latencies: Arc::default(),
             begun: parts.begun,
         };
         (Arc::new(shadow), receiver)
@@ -140,6 +147,11 @@ impl Shadow {
     /// What is known of every endpoint. Not to be locked where users are served.
     pub fn ledger(&self) -> Arc<Mutex<Ledger>> {
         Arc::clone(&self.ledger)
+    }
+
+    /// How long the sides took. Likewise.
+    pub fn latencies(&self) -> Arc<Mutex<Latencies>> {
+        Arc::clone(&self.latencies)
     }
 
     /// One core's part: makes the copies that arrive, each in a task of its own, until the queue is closed. Copies under way then

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use strangler_core::audit::Verifier;
 use strangler_core::explain::Asked;
+use strangler_core::latency::RouteLatency;
 use strangler_core::name::RouteName;
 use strangler_core::noise::ledger::EndpointReport;
 use strangler_core::route::StepError;
@@ -94,8 +95,8 @@ struct Status {
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     #[serde(default)]
-    offset: usize,
-    limit: Option<usize>,
+    pub(super) offset: usize,
+    pub(super) limit: Option<usize>,
 }
 
 pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRejection>) -> Result<Response, Problem> {
@@ -417,6 +418,8 @@ impl ListQuery {
 #[derive(Serialize)]
 struct Verdicts {
     endpoints: Vec<EndpointReport>,
+    /// Of the same routes. No part of any verdict.
+    latency: Vec<RouteLatency>,
 }
 
 pub(super) async fn verdicts(
@@ -430,7 +433,9 @@ pub(super) async fn verdicts(
         return Err(unknown_route(name));
     }
     let most = limit.unwrap_or(LIST_ROWS_MAX).min(LIST_ROWS_MAX) as usize;
-    Ok(Json(Verdicts { endpoints: (admin.state.verdicts)(route.as_deref(), most) }).into_response())
+    let endpoints = (admin.state.verdicts)(route.as_deref(), most);
+    let latency = (admin.state.latencies)(route.as_deref(), most);
+    Ok(Json(Verdicts { endpoints, latency }).into_response())
 }
 
 #[derive(Serialize)]

@@ -72,6 +72,8 @@ impl Running {
                     }),
                     verdicts: Arc::new(|_, _| Vec::new()),
                     rollout: Arc::new(|_| None),
+                    latencies: Arc::new(|_, _| Vec::new()),
+                    coverage: Arc::new(|_, _| None),
                     plane: Arc::new(PlaneStatus::default),
                     apply,
                     replay: Arc::new(|_| Box::pin(async { Err("nobody is there".to_owned()) })),

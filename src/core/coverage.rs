@@ -20,6 +20,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::name::RouteName;
+use crate::route::Route;
+use crate::weight::Weight;
 
 /// Days that are looked back at, beside the one that has begun (UTC).
 pub const DAYS: u32 = 7;
@@ -28,7 +30,7 @@ const SLOTS: usize = DAYS as usize + 1;
 pub const SETS_MAX: usize = 64;
 /// Media types of a route that are told apart.
 pub const TYPES_MAX: usize = 16;
-/// Parameter names of a route that are taken for names; with one more, further ones are data.
+/// Parameter names of a route that are told apart; a set with another one is [`OTHER`].
 pub const NAMES_MAX: usize = 64;
 /// Most routes that are kept book of.
 pub const ROUTES_MAX: usize = 10_000;
@@ -156,6 +158,14 @@ impl Coverage {
             }
         }
     }
+}
+
+/// Requests of one sort that legacy has answered.
+pub type Tally = (Arc<Seen>, u64);
+
+/// Whether a route's requests are counted: it has begun to be moved. On any other, users pay for no book that nobody asks for.
+pub fn is_counted(route: &Route, weight: Weight) -> bool {
+    route.shadow.is_some() || route.compare.is_some() || weight > Weight::NONE
 }
 
 /// One day of one cell, as it is stored: counts to be added to those that are there.
@@ -306,6 +316,10 @@ impl Book {
                 cells.retain(|_, cell| cell.is_of_use(today));
             }
             kept.cells.retain(|_, cells| !cells.is_empty());
+            let sets = kept.cells.get(&Sort::ParameterSet);
+            let in_use: BTreeSet<&str> =
+                sets.into_iter().flat_map(BTreeMap::keys).flat_map(|set| set.split('&')).collect();
+            kept.names.retain(|name| in_use.contains(&**name));
         }
         self.routes.retain(|_, kept| !kept.cells.is_empty());
         self.cells = self.routes.values().flat_map(|kept| kept.cells.values()).map(BTreeMap::len).sum();

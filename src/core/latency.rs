@@ -144,8 +144,11 @@ impl Latencies {
 
     /// Makes room of what is older than an hour.
     pub fn tidy(&mut self, now: Duration) {
-        self.routes.values_mut().for_each(|kept| kept.forget_before(now));
-        self.bins = self.routes.values().map(Kept::bins).sum();
+        for kept in self.routes.values_mut().filter(|kept| kept.is_old(now)) {
+            let before = kept.bins();
+            kept.forget_before(now);
+            self.bins = self.bins.saturating_sub(before - kept.bins());
+        }
     }
 
     /// What is known of one route, or of all; at most `most`.
@@ -178,10 +181,13 @@ impl Kept {
     }
 
     fn forget_before(&mut self, now: Duration) {
-        let minute = now.as_secs() / 60;
-        while self.minutes.front().is_some_and(|(first, _)| first + MINUTES <= minute) {
+        while self.is_old(now) {
             self.minutes.pop_front();
         }
+    }
+
+    fn is_old(&self, now: Duration) -> bool {
+        self.minutes.front().is_some_and(|(first, _)| first + MINUTES <= now.as_secs() / 60)
     }
 }
 

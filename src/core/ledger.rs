@@ -6,7 +6,7 @@
 mod keys;
 mod saved;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::judge::Evidence;
@@ -43,7 +43,7 @@ pub struct Ledger {
     slow: Option<Thresholds>,
     hard: HardBreaker,
     minute: u64,
-    clients: HashMap<u64, u16>,
+    clients: BTreeMap<u64, u16>,
     refused: Refused,
     /// Time at this step.
     at_step: Duration,

@@ -116,7 +116,7 @@ fn harm(seen: &Seen<'_>) -> Option<(Reason, String)> {
 fn target(seen: &Seen<'_>) -> Option<Step> {
     let to = match seen.policy.roll_back_to {
         RollBackTo::PreviousStep if seen.trip.is_some() => RollBackTo::Shadow,
-        to => to,
+        to @ (RollBackTo::Shadow | RollBackTo::Legacy | RollBackTo::PreviousStep) => to,
     };
     seen.policy.target(seen.progress.step(seen.policy), to)
 }

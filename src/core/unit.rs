@@ -177,9 +177,10 @@ mod tests {
 
     #[test]
     fn what_happened_is_the_assigned_side_s() {
-        let took = Some(Duration::from_millis(5));
+        let time = Duration::from_millis(5);
+        let took = Some(time);
         let whole = Ended { failure: None, took, status: 200, is_bad_status: false, is_whole: true };
-        let answered = |status, is_failure| Some(End::Answered { status, is_failure, took: took.unwrap() });
+        let answered = |status, is_failure| Some(End::Answered { status, is_failure, took: time });
         for (ended, expect) in [
             (whole, answered(200, false)),
             (Ended { status: 500, is_bad_status: true, ..whole }, answered(500, true)),

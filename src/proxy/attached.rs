@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use strangler_core::breaker::is_charged;
+use strangler_core::coverage::{self, Seen};
 use strangler_core::name::{FALL_THROUGH, UpstreamName};
 use strangler_core::observation::Failure;
 use strangler_core::route::{Route, Upstream};
@@ -44,6 +45,8 @@ pub(crate) struct RouteRuntime {
     /// `None`: the route has none.
     pub(crate) breaker: Option<Arc<RouteBreaker>>,
     pub(crate) limiter: Option<Arc<Limiter>>,
+    /// What its requests are counted under; `None`: they are not.
+    pub(crate) coverage: Option<u64>,
 }
 
 impl RouteRuntime {
@@ -102,7 +105,7 @@ impl Attached {
             let kept = kept.filter(|limiter| limiter.limit == *limit);
             Some(kept.map_or_else(|| Arc::new(Limiter::new(limit.clone())), Arc::clone))
         };
-        let runtime = |name: &str, path: String, extracted: Arc<UpstreamState>, breaker, limiter| {
+        let runtime = |name: &str, path: String, extracted: Arc<UpstreamState>, breaker, limiter, coverage| {
             if is_small {
                 metrics.prepare_route(name);
             }
@@ -115,13 +118,19 @@ impl Attached {
                 extracted,
                 breaker,
                 limiter,
+                coverage,
             })
         };
-        let routes = table.routes().iter();
+        let coverage_of = |index: usize, route: &Route| {
+            let weight = snapshot.state(index).map_or(route.weight, |state| state.weight);
+            coverage::is_counted(route, weight).then(|| Seen::key_of(route.name.as_str()))
+        };
+        let routes = table.routes().iter().enumerate();
         let routes: Vec<Arc<RouteRuntime>> = routes
-            .map(|route| {
-                let path = route.conditions.path.to_string();
-                runtime(route.name.as_str(), path, state_of(&route.extracted), breaker_of(route), limiter_of(route))
+            .map(|(index, route)| {
+                let (path, extracted) = (route.conditions.path.to_string(), state_of(&route.extracted));
+                let (breaker, limiter, coverage) = (breaker_of(route), limiter_of(route), coverage_of(index, route));
+                runtime(route.name.as_str(), path, extracted, breaker, limiter, coverage)
             })
             .collect();
         if let Some(before) = before {
@@ -129,7 +138,7 @@ impl Attached {
         }
         Attached {
             routes,
-            fall_through: runtime(FALL_THROUGH, String::new(), Arc::clone(&legacy), None, None),
+            fall_through: runtime(FALL_THROUGH, String::new(), Arc::clone(&legacy), None, None, None),
             upstreams,
             principals: Principals::of(snapshot),
         }

@@ -58,6 +58,8 @@ pub(crate) struct NoAnswer {
     pub(crate) side: Side,
     pub(crate) failure: Failure,
     pub(crate) fallback: Option<Failure>,
+    /// When the side that was asked first had failed.
+    pub(crate) failed_at: Instant,
 }
 
 /// What stays the same over all tries of a request.
@@ -123,7 +125,12 @@ impl Forwarder<'_> {
                 .or_else(|| again.as_ref().and_then(|kept| Some(build(kept.fields.to_map()?, kept.body.replay()?))))
             else {
                 // The core never asks for what cannot be sent; should it, the failure is the answer.
-                return Err(NoAnswer { side, failure: fallback.unwrap_or(Failure::Reset), fallback });
+                return Err(NoAnswer {
+                    side,
+                    failure: fallback.unwrap_or(Failure::Reset),
+                    fallback,
+                    failed_at: side_begun,
+                });
             };
             let is_refused = side == Side::Extracted && leave == Leave::Refused;
             let way = match upstream.pick(chance::next_u64(), limits.now, tried) {
@@ -228,7 +235,10 @@ impl Forwarder<'_> {
                     (tries, has_replaced, tried) = (0, false, None);
                     request = failed.request;
                 }
-                NextMove::Answer => return Err(NoAnswer { side, failure, fallback }),
+                NextMove::Answer => {
+                    let failed_at = if fallback.is_some() { side_begun } else { limits.now };
+                    return Err(NoAnswer { side, failure, fallback, failed_at });
+                }
             }
         }
     }

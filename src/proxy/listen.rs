@@ -22,7 +22,7 @@ use tokio::task::coop;
 
 use crate::proxy::connection::{self, SWEEP_EVERY};
 use crate::proxy::listener::Listener;
-use crate::proxy::{Worker, attached::Attached, shed};
+use crate::proxy::{Worker, attached::Attached, coverage, shed};
 use crate::upstream::pool;
 
 /// Connections that wait to be accepted.
@@ -147,6 +147,7 @@ pub async fn run_core(
         tracing::warn!(open = worker.proxy.open.count(), "connections that are still open are closed");
     }
     sweeper.abort();
+    coverage::hand_over(&worker);
 }
 
 /// What a core does a few times a second.
@@ -163,6 +164,7 @@ async fn sweep(worker: Arc<Worker>) {
         }
         worker.proxy.tick();
         connection::sweep(&worker).await;
+        coverage::hand_over(&worker);
         pool::sweep();
         let published = worker.proxy.live.load();
         let now = Arc::downgrade(&published.snapshot);

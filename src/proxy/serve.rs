@@ -9,6 +9,7 @@ use std::time::Instant;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Body as _;
+use strangler_core::coverage::MethodKind;
 use strangler_core::decide::{Decision, Reason, caller_key, decide};
 use strangler_core::door::{Admitted, Refusal, STAND_IN, admit};
 use strangler_core::facts::RequestFacts;
@@ -35,7 +36,7 @@ use crate::proxy::serve::outcome::{answered, limited, own_answer, switched, unan
 use crate::proxy::tunnel::Asked;
 use crate::proxy::witness::unit_of;
 use crate::proxy::writes::Write;
-use crate::proxy::{Worker, answer, rewrite, shed};
+use crate::proxy::{Worker, answer, coverage, rewrite, shed};
 use crate::telemetry::metrics::SideGauge;
 use crate::upstream::body::{BodyError, OutBody};
 use crate::upstream::budget::Held;
@@ -196,6 +197,7 @@ pub(crate) async fn respond(
     let tunnel_asked = tunnel.as_deref();
     let route = decided.route.as_ref();
     let forwarder = Forwarder { proxy, runtime: &runtime, route, deadline, is_evidence, tunnel: tunnel_asked };
+    let method = MethodKind::of(&parts.method);
     let outgoing = Outgoing { method: parts.method, target, rewritten, headers: parts.headers, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
     let forwarded = Box::pin(forwarder.forward(decided.decision.side, outgoing)).await;
@@ -206,6 +208,12 @@ pub(crate) async fn respond(
         Ok(forwarded) => {
             if let Some(pin) = &mut pin {
                 pin.answered(forwarded.side);
+            }
+            if let (Some(key), Some(route), Side::Legacy) = (runtime.coverage, &decided.route, forwarded.side)
+                && is_evidence
+            {
+                let (response, query) = (&forwarded.exchange.response, parts.uri.query().unwrap_or_default());
+                coverage::note(key, route, method, query, response.status(), response.headers());
             }
             if forwarded.exchange.response.status() == StatusCode::SWITCHING_PROTOCOLS
                 && let Some(tunnel) = tunnel

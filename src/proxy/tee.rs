@@ -37,8 +37,9 @@ impl Tee {
     }
 
     /// The side that was asked failed; what the user gets instead is not its answer.
-    pub(crate) fn failed(self, failure: Failure) {
-        let took = self.begun.elapsed();
+    /// `now`: when that was known; another side may have been asked since.
+    pub(crate) fn failed(self, failure: Failure, now: Instant) {
+        let took = now.saturating_duration_since(self.begun);
         // The shadow may have given the copy up.
         let _ = self.to.send(Observation { outcome: Outcome::Failed(failure), first_byte: took, total: took });
     }
@@ -117,6 +118,6 @@ impl BodyTee {
 
     /// The upstream broke off in its body.
     pub(crate) fn truncated(self) {
-        self.tee.failed(Failure::Truncated);
+        self.tee.failed(Failure::Truncated, Instant::now());
     }
 }

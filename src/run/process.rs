@@ -21,6 +21,7 @@ use crate::proxy::listener;
 use crate::proxy::pins::Pins;
 use crate::proxy::{self, CopyQueue, Proxy};
 use crate::rollout::Views;
+use crate::run::coverage::{self, Desk, Keeper};
 use crate::run::first::{First, tokens};
 use crate::run::keys::Keys;
 use crate::run::lock::Lock;
@@ -62,6 +63,7 @@ pub(super) struct Process {
     proxy: Arc<Proxy>,
     shadow: Arc<Shadow>,
     replayer: Replayer,
+    desk: Desk,
     budget: ByteBudget,
     first: First,
 }
@@ -85,6 +87,7 @@ impl Process {
             let _in_control = control.enter();
             hand.forget(&dropped);
         }
+        let (desk, tallies) = Desk::new();
         let settings = proxy::Settings {
             limits: proxy::Limits::from(&options.server.limits),
             server: options.server.clone(),
@@ -94,6 +97,7 @@ impl Process {
             access_log: options.access_log.is_some(),
             pins: Arc::new(Pins::new(keys.redaction, store.clone(), Arc::clone(&metrics), &loaded.pins)),
             writes: Arc::default(),
+            tallies: Some(tallies),
             witnesses: Arc::default(),
         };
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
@@ -115,6 +119,7 @@ impl Process {
             budget: budget.clone(),
             redactor: Redactor::new(keys.redaction),
             accepted,
+            coverage: Arc::clone(&desk.book),
             sink: store_sink(store.clone()),
             writes: Arc::clone(&proxy.settings.writes),
             begun: proxy.begun,
@@ -123,12 +128,13 @@ impl Process {
         if let Some(late) = loaded.late.take() {
             control.spawn(adopt_late(late, Arc::clone(&hand), Arc::clone(&proxy.settings.pins)));
         }
-        Ok(Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, budget, first })
+        Ok(Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, desk, budget, first })
     }
 
     /// Serves until it is told to end, or has handed over.
     pub(super) fn serve(self, given: Given, lock: Option<Lock>, control: &Runtime) -> Result<(), RunError> {
-        let Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, budget, first } = self;
+        let Process { options, live, metrics, control: hand, store, proxy, shadow, replayer, desk, budget, first } =
+            self;
         let _in_control = control.enter();
         let Given { mut predecessor, activated } = given;
         let mut signals = Signals::new().map_err(system("signal handlers"))?;
@@ -171,13 +177,18 @@ impl Process {
             true
         }));
         let ledger = shadow.ledger();
-        control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), Arc::clone(&ledger)));
+        let (latencies, book, begun) = (shadow.latencies(), Arc::clone(&desk.book), proxy.begun);
+        let seen = (Arc::clone(&ledger), Arc::clone(&latencies));
+        control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), seen, begun));
+        let keeper = Keeper::start(desk, Arc::clone(&live), store.clone(), Arc::clone(&metrics));
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
         let views = Arc::<Views>::default();
-        let rolling =
-            Rolling::start(rollouts::parts(&proxy, &live, &hand, &store, &metrics, &views), predecessor.is_some())
-                .map_err(system("the thread that moves rollouts"))?;
+        let rolling = Rolling::start(
+            rollouts::parts(&proxy, &live, &hand, &store, &metrics, &views, &book),
+            predecessor.is_some(),
+        )
+        .map_err(system("the thread that moves rollouts"))?;
 
         let (drain, draining) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
@@ -209,6 +220,8 @@ impl Process {
             plane: report::plane(&live),
             verdicts: report::verdicts(&ledger),
             rollout: rollouts::shown(&views),
+            latencies: report::latencies(&latencies, begun),
+            coverage: coverage::reader(&book),
             apply,
             replay: replay::on_a_thread(replayer),
             upgrade: upgrade.clone(),
@@ -289,6 +302,7 @@ impl Process {
                 workers.join();
             }
         }
+        control.block_on(keeper.end());
         control.block_on(store.close());
         end_reloading(reloading);
         tracing::info!("stopped");

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strangler_core::fault::Fault;
+use strangler_core::latency::Latencies;
 use strangler_core::name::RouteName;
 use strangler_core::noise::FieldVerdict;
 use strangler_core::noise::ledger::Ledger;
@@ -13,7 +14,8 @@ use strangler_core::reload::ConfigStatus;
 use strangler_core::snapshot::{Snapshot, Stage};
 
 use crate::admin::{
-    EndpointStatus, PlaneStatus, ReadNumbers, ReadPlane, ReadVerdicts, RenderMetrics, RouteNumbers, UpstreamStatus,
+    EndpointStatus, PlaneStatus, ReadLatencies, ReadNumbers, ReadPlane, ReadVerdicts, RenderMetrics, RouteNumbers,
+    UpstreamStatus,
 };
 use crate::live::Live;
 use crate::proxy::attached::Attached;
@@ -41,7 +43,8 @@ pub(super) async fn keep_shown(
     live: Arc<Live<Attached>>,
     metrics: Arc<Metrics>,
     store: Store,
-    ledger: Arc<Mutex<Ledger>>,
+    (ledger, latencies): (Arc<Mutex<Ledger>>, Arc<Mutex<Latencies>>),
+    begun: Instant,
 ) {
     let mut shown: Option<Arc<Snapshot>> = None;
     let mut verdicts: BTreeMap<RouteName, FieldVerdict> = BTreeMap::new();
@@ -55,18 +58,20 @@ pub(super) async fn keep_shown(
             keep_pasts(&store, shown.as_deref(), &snapshot);
             let names: BTreeSet<&RouteName> = snapshot.table().routes().iter().map(|route| &route.name).collect();
             locked(&ledger).retain(|route| names.contains(route));
+            locked(&latencies).retain(|route| names.contains(route));
             verdicts.retain(|route, _| names.contains(route));
             shown = Some(snapshot);
         }
         show_verdicts(&metrics, &ledger, &mut verdicts);
         show_upstreams(&live, &metrics);
         live.load().attached.tidy();
+        locked(&latencies).tidy(begun.elapsed());
         metrics.show_store(store.kind(), store.health_now().healthy);
     }
 }
 
-fn locked(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(book: &Mutex<T>) -> MutexGuard<'_, T> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Those that have changed since they were shown.
@@ -88,6 +93,12 @@ fn show_verdicts(metrics: &Metrics, ledger: &Mutex<Ledger>, shown: &mut BTreeMap
 pub(super) fn verdicts(ledger: &Arc<Mutex<Ledger>>) -> ReadVerdicts {
     let ledger = Arc::clone(ledger);
     Arc::new(move |route, most| locked(&ledger).report(route, most))
+}
+
+/// For the same.
+pub(super) fn latencies(latencies: &Arc<Mutex<Latencies>>, begun: Instant) -> ReadLatencies {
+    let latencies = Arc::clone(latencies);
+    Arc::new(move |route, most| locked(&latencies).report(route, most, begun.elapsed()))
 }
 
 fn show_routes(metrics: &Metrics, before: Option<&Snapshot>, now: &Snapshot) {

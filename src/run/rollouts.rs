@@ -1,11 +1,12 @@
 //! What binds the rollouts' hand to the rest: its thread, whom it asks, and how it moves users.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use strangler_core::chain::chain;
+use strangler_core::coverage::Book;
 use strangler_core::judge::evidence::Comparisons;
 use tokio::sync::watch;
 
@@ -15,6 +16,7 @@ use crate::live::{Live, Publish};
 use crate::proxy::Proxy;
 use crate::proxy::attached::Attached;
 use crate::rollout::{self, Beside, Decided, Parts, Views};
+use crate::run::coverage;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 
@@ -65,7 +67,9 @@ pub(super) fn parts(
     store: &Store,
     metrics: &Arc<Metrics>,
     views: &Arc<Views>,
+    book: &Arc<Mutex<Book>>,
 ) -> Parts {
+    let book = Arc::clone(book);
     let publish: Arc<dyn Publish> = live.clone();
     let (mover, attached, counts) = (Arc::clone(hand), Arc::clone(live), Arc::clone(metrics));
     Parts {
@@ -85,7 +89,11 @@ pub(super) fn parts(
             Beside {
                 is_breaker_open: attached.load().attached.is_breaker_open(route.name.as_str()),
                 comparisons: Comparisons { compared, mismatched },
-                coverage: None,
+                coverage: route
+                    .rollout
+                    .as_ref()
+                    .and_then(|policy| policy.gates.coverage)
+                    .map(|asked| coverage::gated(&book, route.name.as_str(), asked.min_each)),
             }
         }),
         views: Arc::clone(views),

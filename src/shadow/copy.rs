@@ -147,7 +147,7 @@ impl Shadow {
             copied,
             second,
             looks,
-            may_settle: true,
+            is_read_back: false,
             held,
         })));
     }
@@ -212,7 +212,7 @@ impl Shadow {
         let looks = kept.is_some().then_some(looks);
         let held = [held_legacy, held_extracted, Held::default(), kept.unwrap_or_default()];
         // What was written had its time; what the caller has written since is something else.
-        let (second, may_settle) = (None, false);
+        let (second, is_read_back) = (None, true);
         self.hand_over(Work::Pair(Box::new(Pair {
             job,
             policy,
@@ -222,7 +222,7 @@ impl Shadow {
             copied,
             second,
             looks,
-            may_settle,
+            is_read_back,
             held,
         })));
     }

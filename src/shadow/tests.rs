@@ -121,6 +121,7 @@ fn parts(table: &Arc<RoutingTable>, found: &Arc<Mutex<Vec<Divergence>>>) -> Part
         budget: ByteBudget::new(64 << 20),
         redactor: Redactor::new([7; 32]),
         accepted: Arc::default(),
+        coverage: Arc::default(),
         sink: Arc::new(move |divergence, _| {
             found.lock().unwrap_or_else(PoisonError::into_inner).push(divergence.clone());
             true
@@ -482,7 +483,7 @@ fn pair(mut job: Job, answered_by: Side, user: &[u8], copied: &[u8]) -> Work {
         copied: seen(JSON, copied),
         second: None,
         looks: None,
-        may_settle: true,
+        is_read_back: false,
         held: Default::default(),
     }))
 }

@@ -7,12 +7,14 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use strangler_core::compare::{Bodies, Comparison, ComparisonResult, NotComparable, compare, is_same_wire};
+use strangler_core::coverage::{Book, Counts, MethodKind, Seen, day_of_unix_ms};
 use strangler_core::day::Day;
+use strangler_core::latency::{Latencies, Took, is_paired};
 use strangler_core::noise::ledger::{Ledger, Of};
 use strangler_core::noise::{FieldKey, Tag, tag};
-use strangler_core::observation::{Observation, Outcome};
+use strangler_core::observation::{Failure, Observation, Outcome};
 use strangler_core::redact::maps::Maps;
 use strangler_core::redact::{Circumstances, Phase, Redactor};
 use strangler_core::route::{ComparePolicy, Route};
@@ -57,8 +59,8 @@ pub(crate) struct Pair {
     pub(crate) second: Option<Observation>,
     /// The way back, should it be worth a second look; `None`: it must not be asked again.
     pub(crate) looks: Option<mpsc::Sender<Look>>,
-    /// Whether a write of the caller's just before it counts.
-    pub(crate) may_settle: bool,
+    /// Whether it is a request of ours, after a write: a write of the caller's just before it does not count.
+    pub(crate) is_read_back: bool,
     /// The bytes of the three bodies until they are compared, and those of the request.
     pub(crate) held: [Held; 4],
 }
@@ -83,16 +85,23 @@ pub(crate) struct Worker {
     writes: Arc<Writes>,
     begun: Instant,
     gates: Arc<Gates>,
-    ledger: Arc<Mutex<Ledger>>,
+    books: Books,
+    coverage: Arc<Mutex<Book>>,
+}
+
+/// What is learned, shared with those who tell it.
+pub(super) struct Books {
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) latencies: Arc<Mutex<Latencies>>,
     /// Shared with whoever asks again.
-    maps: Arc<Mutex<Maps>>,
+    pub(super) maps: Arc<Mutex<Maps>>,
 }
 
 impl Worker {
-    pub(crate) fn new(parts: Parts, gates: Arc<Gates>, ledger: Arc<Mutex<Ledger>>, maps: Arc<Mutex<Maps>>) -> Worker {
-        let Parts { live, metrics, redactor, accepted, sink, writes, begun, .. } = parts;
+    pub(super) fn new(parts: Parts, gates: Arc<Gates>, books: Books) -> Worker {
+        let Parts { live, metrics, redactor, accepted, coverage, sink, writes, begun, .. } = parts;
         let rules = RuleWatch::default();
-        Worker { live, metrics, redactor, accepted, sink, rules, writes, begun, gates, ledger, maps }
+        Worker { live, metrics, redactor, accepted, sink, rules, writes, begun, gates, books, coverage }
     }
 
     /// Compares until nobody can send anything.
@@ -124,6 +133,8 @@ impl Worker {
         self.count_kinds(&pair.job.route, &comparison);
         self.rules.saw(&pair.job.route.name, &pair.policy, &comparison, today);
         self.note(&pair, &comparison, today);
+        self.note_coverage(&pair, comparison.result, at_unix_ms);
+        self.note_latency(&pair, comparison.result);
         match comparison.result {
             ComparisonResult::Mismatch | ComparisonResult::Failed => {}
             ComparisonResult::Match | ComparisonResult::BothError | ComparisonResult::Expected => {
@@ -190,6 +201,44 @@ impl Worker {
         }
     }
 
+    /// Counts what legacy was asked, where the copy went there; and that it was compared. What is read back after a write is a request of
+    /// ours.
+    fn note_coverage(&self, pair: &Pair, result: ComparisonResult, at_unix_ms: u64) {
+        let (job, legacy) = (&pair.job, pair.sides().0);
+        if pair.is_read_back {
+            return;
+        }
+        let (route, method) = (job.route.name.clone(), MethodKind::of(&job.method));
+        let query = job.path_and_query.query().unwrap_or_default();
+        let seen = match &legacy.outcome {
+            Outcome::Answered(answer) => {
+                let content_type = answer.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+                Seen::new(route, method, answer.status.as_u16(), query, content_type)
+            }
+            Outcome::Failed(Failure::Status(status)) => Seen::without_answer(route, method, *status, query),
+            Outcome::Failed(_) => return,
+        };
+        let counts = Counts {
+            requests: u64::from(job.answered_by == Side::Extracted),
+            comparisons: u64::from(!matches!(result, ComparisonResult::NotComparable(_))),
+        };
+        let mut book = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
+        book.count(&seen, counts, day_of_unix_ms(at_unix_ms));
+    }
+
+    /// Both were asked for the same: how long each took.
+    fn note_latency(&self, pair: &Pair, result: ComparisonResult) {
+        let job = &pair.job;
+        let is_elsewhere = job.answered_by == Side::Legacy
+            && job.route.shadow.as_ref().is_some_and(|shadow| shadow.upstream.is_some());
+        if pair.is_read_back || is_elsewhere || !is_paired(job.manner, result) {
+            return;
+        }
+        let (legacy, extracted) = pair.sides();
+        let mut latencies = self.books.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        latencies.add(&job.route.name, Took::of(legacy), Took::of(extracted), self.begun.elapsed());
+    }
+
     fn looked(&self, looked: Looked) {
         let Looked { look: Look { job, policy, found, unfinished, held, pass }, rounds, a_a, _held } = looked;
         let today = Day::of_unix_ms(now_unix_ms());
@@ -227,7 +276,7 @@ impl Worker {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, route: &Route, comparison: &Comparison) {
@@ -253,7 +302,7 @@ impl Worker {
         }
         let is_settling = |caller| self.writes.is_settling(caller, job.begun, pair.policy.settle);
         // What has side effects of its own is not overtaken by itself.
-        if pair.may_settle && !job.manner.is_unsafe() && job.caller.is_some_and(is_settling) {
+        if !pair.is_read_back && !job.manner.is_unsafe() && job.caller.is_some_and(is_settling) {
             return Comparison::not_comparable(NotComparable::Settling);
         }
         let (legacy, extracted) = pair.sides();
@@ -263,7 +312,7 @@ impl Worker {
     /// Compares, and hides keys that are data: before anything is named anywhere, and alike each time that a request is asked.
     fn compare(&self, route: &Route, sides: [&Observation; 2], policy: &ComparePolicy, today: Day) -> Comparison {
         let mut comparison = compare_two(sides[0], sides[1], policy, today);
-        let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut maps = self.books.maps.lock().unwrap_or_else(PoisonError::into_inner);
         maps.veil(route.name.as_str(), &mut comparison.differences, policy);
         comparison
     }

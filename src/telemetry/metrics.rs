@@ -69,6 +69,8 @@ pub const TRANSITIONS: &str = "strangler_rollout_transitions_total";
 pub const LAST_TRANSITION: &str = "strangler_route_last_transition_timestamp_seconds";
 /// Natural logarithm of the evidence of harm, by route and gate.
 pub const LOG_E: &str = "strangler_evidence_log_e";
+/// Things that legacy is asked and that are compared too seldom, by route: what the `coverage` gate would wait for.
+pub const COVERAGE_MISSING: &str = "strangler_coverage_missing";
 /// Differences by route and kind.
 pub const DIFFERENCES: &str = "strangler_differences_total";
 /// When legacy last answered for a route, in Unix seconds.
@@ -149,6 +151,7 @@ pub struct Families {
     transitions: IntCounterVec,
     last_transition: IntGaugeVec,
     log_e: GaugeVec,
+    coverage_missing: IntGaugeVec,
     differences: IntCounterVec,
     legacy_last: IntGaugeVec,
     config_info: IntGaugeVec,
@@ -292,6 +295,11 @@ impl Metrics {
                 Opts::new(LOG_E, "Natural logarithm of the evidence of harm"),
                 &["route", "gate"],
             ))?,
+            coverage_missing: make.gauge(
+                COVERAGE_MISSING,
+                "Things that legacy is asked and that are compared too seldom",
+                &["route"],
+            )?,
             differences: make.counter(DIFFERENCES, "Differences found", &["route", "kind"])?,
             legacy_last: make.gauge(LEGACY_LAST, "When legacy last answered, in Unix seconds", &["route"])?,
             config_info: make.gauge(CONFIG_INFO, "1 for the revision in force", &["revision"])?,

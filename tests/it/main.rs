@@ -7,6 +7,7 @@ mod assignment;
 mod big_bodies;
 mod compare_cli;
 mod config;
+mod coverage;
 mod deploy;
 mod diffy_traps;
 mod divergences;

@@ -106,14 +106,27 @@ pub struct Seen {
     pub status: u16,
     /// Names of its parameters as they came, sorted; `None`: too many.
     names: Option<Vec<Box<str>>>,
-    /// `Some(None)`: it had none. `None`: it is not known.
-    content_type: Option<Option<Box<str>>>,
+    content_type: ContentType,
 }
 
-/// What requests are told apart by where they are counted: equal for what is [`Seen`] alike, but for the order of names and parameters of
-/// the media type. Cheap, and without memory. `route`: any number of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ContentType {
+    /// Nothing is left of the answer's head.
+    Unknown,
+    /// It had none.
+    None,
+    Said(Box<str>),
+}
+
+/// What requests are told apart by where they are counted: equal for what is [`Seen`] alike, whatever the order of names and the parameters
+/// of the media type. Cheap, and without memory. `route`: any number of its own.
 pub fn key(route: u64, method: MethodKind, status: u16, query: &str, content_type: Option<&[u8]>) -> u64 {
-    let content_type = content_type.map_or(0, xxh3_64);
+    // Without its parameters: the boundary of a multipart is another each time.
+    let media_type = |bytes: &[u8]| {
+        let end = bytes.iter().position(|byte| *byte == b';').unwrap_or(bytes.len());
+        xxh3_64(bytes.get(..end).unwrap_or(bytes))
+    };
+    let content_type = content_type.map_or(0, media_type);
     let mut set = 0u64;
     if !query.is_empty() {
         for pair in pairs(query) {
@@ -153,12 +166,42 @@ impl Seen {
             let bytes = bytes.get(..TYPE_BYTES_MAX).unwrap_or(bytes);
             String::from_utf8_lossy(bytes).into_owned().into_boxed_str()
         };
-        Seen { route, method, status, names: names(query), content_type: Some(content_type.map(text)) }
+        Seen {
+            route,
+            method,
+            status,
+            names: names(query),
+            content_type: content_type.map_or(ContentType::None, |it| ContentType::Said(text(it))),
+        }
+    }
+
+    /// A number of its route's own, for [`key`].
+    pub fn key_of(route: &str) -> u64 {
+        xxh3_64(route.as_bytes())
+    }
+
+    /// The same of this one.
+    pub fn route_key(&self) -> u64 {
+        Seen::key_of(self.route.as_str())
+    }
+
+    /// As far as it is known.
+    pub fn content_type(&self) -> Option<&[u8]> {
+        match &self.content_type {
+            ContentType::Unknown | ContentType::None => None,
+            ContentType::Said(text) => Some(text.as_bytes()),
+        }
+    }
+
+    /// Likewise, its parameters not told apart.
+    #[must_use]
+    pub fn unnamed(self) -> Seen {
+        Seen { names: None, ..self }
     }
 
     /// Where nothing but the status is left of the answer.
     pub fn without_answer(route: RouteName, method: MethodKind, status: u16, query: &str) -> Seen {
-        Seen { content_type: None, ..Seen::new(route, method, status, query, None) }
+        Seen { content_type: ContentType::Unknown, ..Seen::new(route, method, status, query, None) }
     }
 
     pub(super) const fn class(&self) -> &'static str {
@@ -180,17 +223,25 @@ impl Seen {
         }
         let mut veiled: BTreeSet<&str> = BTreeSet::new();
         for name in names {
-            let is_known = known.contains(&**name) || (known.len() < NAMES_MAX && is_name(name));
-            if is_known && !known.contains(&**name) {
+            let is_known = known.contains(&**name);
+            let is_name = is_known || is_name(name);
+            if is_name && !is_known {
+                if known.len() >= NAMES_MAX {
+                    return OTHER.into();
+                }
                 known.insert(name.as_ref().into());
             }
-            veiled.insert(if is_known { name } else { DATA });
+            veiled.insert(if is_name { name } else { DATA });
         }
         veiled.into_iter().collect::<Vec<_>>().join("&").into()
     }
 
     pub(super) fn media_type(&self) -> Option<Arc<str>> {
-        let Some(content_type) = self.content_type.as_ref()? else { return Some(NONE.into()) };
+        let content_type = match &self.content_type {
+            ContentType::Unknown => return None,
+            ContentType::None => return Some(NONE.into()),
+            ContentType::Said(text) => text,
+        };
         let whole = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let (top, sub) = whole.split_once('/').unwrap_or((&whole, ""));
         let is_registered = TOP_LEVEL.contains(&top);

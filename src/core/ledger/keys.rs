@@ -1,6 +1,6 @@
 //! Which keys have been counted for what: a bounded table of hashes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::weight::Weight;
 
@@ -38,7 +38,7 @@ const STAGE_SHIFT: u32 = 16;
 /// Keys, and what each has been counted for: facts in the lower half, the number of the stage that the last two are about above.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    known: HashMap<u64, u32>,
+    known: BTreeMap<u64, u32>,
     /// Those that have changed since they were stored.
     unsaved: Vec<u64>,
     /// The stage that is counted now, and its number.

@@ -38,7 +38,7 @@ pub(super) fn answered(
         (Some(tee), None) => Some(tee.head(parts.status, &parts.headers)),
         (Some(tee), Some(failure)) => {
             // The user's answer is not the asked side's: what is compared is that side's failure.
-            tee.failed(failure);
+            tee.failed(failure, now.checked_sub(upstream_time).unwrap_or(now));
             None
         }
         (None, _) => None,
@@ -158,7 +158,7 @@ fn expose(headers: &mut http::HeaderMap, decided: &Decided, side: Side) {
 
 pub(super) fn unanswered(mut finish: Finish, no_answer: &NoAnswer, tee: Option<Tee>) -> Response<ClientBody> {
     if let Some(tee) = tee {
-        tee.failed(no_answer.fallback.unwrap_or(no_answer.failure));
+        tee.failed(no_answer.fallback.unwrap_or(no_answer.failure), no_answer.failed_at);
     }
     finish.fallback = no_answer.fallback;
     finish.failure = Some(no_answer.fallback.unwrap_or(no_answer.failure));

@@ -67,3 +67,43 @@ fn row_of(row: &Found) -> Option<Row> {
         counts: Counts { requests: row.number("requests")?, comparisons: row.number("comparisons")? },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Store, StoreLimits};
+
+    fn row(day: u32, name: &str, requests: u64) -> Row {
+        let counts = Counts { requests, comparisons: requests / 2 };
+        Row { route: "cart".parse().unwrap(), day, sort: Sort::ParameterSet, name: name.into(), counts }
+    }
+
+    #[tokio::test]
+    async fn what_two_processes_have_seen_adds_up_and_what_is_old_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let today = day_of_unix_ms(now_unix_ms());
+        let old = row(today - DAYS - 1, "old", 1);
+        let (one, _) = Store::open(dir.path(), StoreLimits::default()).await;
+        let (two, _) = Store::open(dir.path(), StoreLimits::default()).await;
+        one.add_coverage(vec![row(today, "a&b", 10), row(today - DAYS, "a", 4), old]).await.unwrap();
+        two.add_coverage(vec![row(today, "a&b", 5)]).await.unwrap();
+        let sum = Row { counts: Counts { requests: 15, comparisons: 7 }, ..row(today, "a&b", 0) };
+        assert_eq!(two.coverage().await.unwrap(), [sum.clone(), row(today - DAYS, "a", 4)]);
+        one.close().await;
+        two.close().await;
+
+        // Swept at the start, too.
+        let (again, _) = Store::open(dir.path(), StoreLimits::default()).await;
+        assert_eq!(again.coverage().await.unwrap()[0], sum);
+        again.close().await;
+    }
+
+    #[tokio::test]
+    async fn without_a_file_nothing_is_taken_for_stored() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("not-a-directory"), "").unwrap();
+        let (store, _) = Store::open(&dir.path().join("not-a-directory"), StoreLimits::default()).await;
+        assert!(store.coverage().await.is_err());
+        assert!(store.add_coverage(vec![row(20_000, "a", 1)]).await.is_err());
+    }
+}

@@ -28,6 +28,17 @@ impl Metrics {
         }
     }
 
+    /// Shows how many things are compared too seldom on a route.
+    pub fn show_coverage_missing(&self, route: &str, missing: usize) {
+        self.coverage_missing.with_label_values(&[route]).set(i64::try_from(missing).unwrap_or(i64::MAX));
+    }
+
+    /// Takes that away of a route that is gone, or compares no more.
+    pub fn forget_coverage(&self, route: &str) {
+        // One that was never shown is no fault.
+        let _ = self.coverage_missing.remove_label_values(&[route]);
+    }
+
     pub(super) fn forget_verdict(&self, route: &str) {
         for verdict in VERDICTS {
             // One that was never shown is no fault.

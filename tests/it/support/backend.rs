@@ -53,6 +53,14 @@ impl Backend {
 
     /// Answers as `answer` says.
     pub(crate) async fn with(answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static) -> Backend {
+        Backend::slow(Duration::ZERO, answer).await
+    }
+
+    /// Likewise, each time after a while.
+    pub(crate) async fn slow(
+        after: Duration,
+        answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Backend {
         let answer = Arc::new(answer);
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let log = Arc::clone(&seen);
@@ -67,6 +75,9 @@ impl Backend {
                         let seen =
                             Seen { method: parts.method, target: parts.uri.to_string(), headers: parts.headers, body };
                         log.lock().unwrap().push(seen.clone());
+                        if !after.is_zero() {
+                            tokio::time::sleep(after).await;
+                        }
                         Ok::<_, hyper::Error>(answer(&seen).map(Full::new))
                     }
                 });
