@@ -131,7 +131,8 @@ fn parts_of(args: &Args) -> io::Result<Vec<Part>> {
     let proxy = Part::new("strangler", program("strangler")?)
         .args(["run", "--listen", &front, "--admin", &admin, "--routes"])
         .path(&args.routes)
-        .args(["--state-dir"])
+        // The shoppers say where each customer is.
+        .args(["--trusted-proxies", "127.0.0.0/8", "--state-dir"])
         .path(&args.folder.join("state"))
         .holds(PROXY)
         .ready_at(ADMIN, "/readyz");

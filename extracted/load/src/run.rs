@@ -249,7 +249,9 @@ impl Visit {
             .method(call.method.clone())
             .uri(call.path.as_str())
             .header(HOST, self.connections.target().authority())
-            .header("x-user-id", self.shopper.id());
+            .header("x-user-id", self.shopper.id())
+            // As a balancer in front would say it: each customer is somewhere else.
+            .header("x-forwarded-for", self.shopper.address());
         if let Some(cookie) = self.shopper.cookie() {
             request = request.header(COOKIE, cookie);
         }

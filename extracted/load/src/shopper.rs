@@ -143,6 +143,12 @@ impl Shopper {
         self.id
     }
 
+    /// Where the customer is: an address of the network 10.0.0.0/8.
+    pub fn address(&self) -> String {
+        let [_, high, middle, low] = self.id.to_be_bytes();
+        format!("10.{high}.{middle}.{low}")
+    }
+
     /// Draws what the customer does now.
     pub fn next(&mut self, part: Part, shop: &Shop) -> Call {
         match part {
