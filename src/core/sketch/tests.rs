@@ -1,3 +1,10 @@
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "numbers of a test, all far below 2^53"
+)]
+
 use super::*;
 use proptest::prelude::*;
 
@@ -40,7 +47,9 @@ proptest! {
         let all: Vec<i64> = one.iter().chain(&two).chain(&three).copied().collect();
         let merged = |order: [&Vec<i64>; 3]| {
             let mut sketch = Sketch::default();
-            order.iter().for_each(|values| sketch.merge(&of(values)));
+            for values in order {
+                sketch.merge(&of(values));
+            }
             sketch
         };
         prop_assert_eq!(merged([&one, &two, &three]), of(&all));
