@@ -149,19 +149,19 @@ pub struct JudgeArgs {
     #[arg(long, conflicts_with = "evidence")]
     pub simulate: bool,
     /// How many rollouts of each kind.
-    #[arg(long, requires = "simulate", default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, requires = "simulate", conflicts_with = "evidence", default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub runs: u32,
     /// Where chance begins; the same seed gives the same table.
-    #[arg(long, requires = "simulate", default_value_t = 1)]
+    #[arg(long, requires = "simulate", conflicts_with = "evidence", default_value_t = 1)]
     pub seed: u64,
     /// Requests to the route in a second.
-    #[arg(long, requires = "simulate", value_delimiter = ',', default_value = "0.2,1,2,5,50", value_parser = rps)]
+    #[arg(long, requires = "simulate", conflicts_with = "evidence", value_delimiter = ',', default_value = "0.2,1,2,5,50", value_parser = rps)]
     pub rps: Vec<f64>,
     /// The part of legacy's requests that fail, in percent; a healthy service fails as often.
-    #[arg(long, requires = "simulate", default_value = "0.5%")]
+    #[arg(long, requires = "simulate", conflicts_with = "evidence", default_value = "0.5%")]
     pub legacy_rate: Weight,
     /// Those of the services that are tried.
-    #[arg(long, requires = "simulate", value_delimiter = ',', default_value = "0.5%,3%")]
+    #[arg(long, requires = "simulate", conflicts_with = "evidence", value_delimiter = ',', default_value = "0.5%,3%")]
     pub extracted_rate: Vec<Weight>,
 }
 
