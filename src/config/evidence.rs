@@ -62,13 +62,13 @@ mod tests {
 2: gates.errors.worse_by: `0.5%`: percentage points are written with `pp`, as in `0.5pp`
 2: gates.latency.more_slow_by: a tolerance of nothing can never be proven, and one of all is none
 2: gates.eror: unknown key `eror`
-4: stages[0].step: `step` says 1% and `weight` says 5%
+4: stages[0]: `step` says 1% and `weight` says 5%
 5: stages[1].weight: `5` is no weight: those lie between 0 and 1, in steps of 0.0001
-5: stages[1].extracted.errors: more `errors` (11) than `units` (10)
+5: stages[1].extracted: more `errors` (11) than `units` (10)
 6: stages[2]: which weight was it?
 6: stages[2].extracted.units: expected a whole number from 0 to 4503599627370496, found `-1`
 6: stages[2].extracted.slow_p50: expected a whole number, found `1.5`
-7: stages[3].legacy.slow_p95: more `slow_p95` (11) than `timed` (10)
+7: stages[3].legacy: more `slow_p95` (11) than `timed` (10)
 9: comparisons: of how many comparisons? write `compared`
 10: stage: unknown key `stage`";
         assert_eq!(faults(text), expected);
