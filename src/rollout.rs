@@ -303,11 +303,8 @@ fn show(metrics: &Metrics, route: &Route, verdict: Option<&Verdict>) {
 
 /// Of the rollout's own moves. Longer reasons than a note may have are cut.
 fn note(why: &str) -> Note {
-    let mut why: String = why.chars().take(250).collect();
-    if why.trim().is_empty() {
-        why = "it is so decided".to_owned();
-    }
-    Note::by_the_rollout(now_unix_ms(), &why)
+    let why: String = why.chars().take(250).collect();
+    Note::by_the_rollout(now_unix_ms(), if why.trim().is_empty() { "it is so decided" } else { &why })
 }
 
 /// A lock that a panic has left behind is as good as any: what it holds is replaced whole.

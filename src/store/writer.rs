@@ -257,15 +257,15 @@ impl Writer {
                 let _ = reply.send(found);
             }
             Command::FollowAudit { mut verifier, after, reply } => {
+                let unhealthy = self.unhealthy();
                 let found = match self.database.as_mut() {
-                    Some(database) => database.follow_audit(&mut verifier, after).await,
-                    None => {
-                        let _ = reply.send(Err(self.unhealthy()));
-                        return;
-                    }
+                    Some(database) => match database.follow_audit(&mut verifier, after).await {
+                        Ok((last, is_more)) => Ok((verifier, last, is_more)),
+                        Err(error) => Err(StoreError::from(&error)),
+                    },
+                    None => Err(unhealthy),
                 };
-                let found = found.map(|(last, is_more)| (verifier, last, is_more));
-                let _ = reply.send(found.map_err(|error| StoreError::from(&error)));
+                let _ = reply.send(found);
             }
             Command::SaveLedgers { ledgers, reply } => {
                 let _ = reply.send(self.save_ledgers(&ledgers).await);

@@ -196,7 +196,7 @@ async fn a_restart_resumes_where_it_stood_with_what_was_counted() {
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     let counted = units(&route(&proxy).await);
     assert!(counted >= 200, "{counted}");
-    let proxy = killed_and_started(proxy, &plan(&legacy, &extracted, &slow).text().to_owned()).await;
+    let proxy = killed_and_started(proxy, plan(&legacy, &extracted, &slow).text()).await;
     assert_eq!(route(&proxy).await["weight_in_force"], "10%");
     // The users of before are known: asked again, they are not counted again.
     let same = Users::new();

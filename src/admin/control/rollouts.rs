@@ -60,10 +60,7 @@ impl Control {
         let entry = AuditEntry {
             what: ask.as_str().to_owned(),
             route: Some(name.as_str().to_owned()),
-            to: match ask {
-                RolloutAsk::Approve(Some(step)) => Some(step.to_string()),
-                _ => None,
-            },
+            to: if let RolloutAsk::Approve(Some(step)) = ask { Some(step.to_string()) } else { None },
             ..audit(&note)
         };
         let result = self.do_ask(name, ask, note, entry.clone()).await;

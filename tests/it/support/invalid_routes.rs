@@ -52,7 +52,7 @@ const ROUTE_KEYS: &[(&str, &str)] = &[
     ("a parameter that is not there", "locate: {param: y, rules: [], else: legacy}"),
     ("a range the wrong way round", "locate: {param: x, rules: [{min: 2, max: 1, to: legacy}], else: legacy}"),
     ("a side that is none", "locate: {param: x, rules: [], else: both}"),
-    ("something of a later version", "rollout: {steps: [1%]}"),
+    ("something of a later version", "retired: true"),
     ("something of a later version, switched off", "retired: false"),
     ("a tag", "owner: !secret x"),
     ("an alias of nothing", "owner: *nobody"),
