@@ -92,6 +92,7 @@ fn route(index: usize, path: &str, upstream: &Arc<Upstream>) -> Route {
         lease: None,
         form: None,
         rollout: None,
+        release_header: None,
         idempotency: None,
         rewrite: None,
         upgrades: Vec::new(),

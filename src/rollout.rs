@@ -129,12 +129,47 @@ impl Hand {
         }
     }
 
+    /// Takes what answers have named.
+    fn note_releases(&mut self) {
+        while let Some((route, release)) = self.parts.witnesses.pop_release() {
+            if let Some(book) = self.books.get_mut(&*route) {
+                book.releases.note(release);
+            }
+        }
+    }
+
+    /// Another release is another rollout: what was counted is not about it, and it was never rolled back. It stays where it stands.
+    async fn follow_release(&mut self, route: &Route, before: &Progress) {
+        let Some(book) = self.books.get(&route.name) else { return };
+        let named = book.releases.release().filter(|named| before.release.as_ref() != Some(*named));
+        let Some(named) = named.cloned() else { return };
+        let was = before.release.as_ref().map_or_else(|| "an unnamed one".to_owned(), ToString::to_string);
+        let latched = before.latched.clone().filter(|latch| latch.release.as_ref() == Some(&named));
+        let entered = note(&format!("release {named} answers, {was} did: what was counted begins anew"));
+        let after = Progress { release: Some(named.clone()), latched, approved: None, entered, ..before.clone() };
+        let moved = Decided { route: route.name.clone(), before: Some(before.clone()), after, what: "rollout_release" };
+        match (self.parts.mover)(moved).await {
+            Ok(()) => tracing::info!(route = %route.name, release = %named, was, "another release answers"),
+            Err(why) => {
+                tracing::warn!(route = %route.name, release = %named, why, "another release answers, and could not be put on record");
+            }
+        }
+    }
+
     async fn look(&mut self) {
         let passed = self.last_look.elapsed().min(GAP_MAX);
         self.last_look = Instant::now();
         self.looks += 1;
         let snapshot = self.parts.live.snapshot();
         self.keep_books(&snapshot).await;
+        self.note_releases();
+        for route in snapshot.table().routes().iter().filter(|route| route.release_header.is_some()) {
+            if let Some(before) = snapshot.runtime().rollouts().get(&route.name) {
+                self.follow_release(route, before).await;
+            }
+        }
+        // As it is now: a release may have begun anew.
+        let snapshot = self.parts.live.snapshot();
         if self.books.is_empty() {
             return;
         }

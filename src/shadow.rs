@@ -33,6 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Publish;
 use crate::live::accepted::LiveAccepted;
+use crate::live::witness::Witnesses;
 use crate::shadow::copy::CopyOutcome;
 use crate::shadow::gates::Gates;
 use crate::shadow::look::Look;
@@ -94,6 +95,8 @@ pub struct Parts {
     pub sink: Sink,
     /// Who has just written; noted by the proxy.
     pub writes: Arc<Writes>,
+    /// To whom releases are told.
+    pub witnesses: Arc<Witnesses>,
     /// What times are counted from, the proxy's too.
     pub begun: Instant,
 }

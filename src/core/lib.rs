@@ -67,6 +67,7 @@ pub mod audit;
 pub mod sketch;
 pub mod latency;
 pub mod coverage;
+pub mod release;
 pub mod ledger;
 pub mod rollout;
 pub mod explain;

@@ -92,6 +92,8 @@ pub struct Route {
     pub form: Option<Arc<LeasePolicy>>,
     /// The weight moves by evidence; `weight` is 0 % then. Default: it does not.
     pub rollout: Option<Arc<RolloutPolicy>>,
+    /// The header in which extracted names its release; with a `rollout` only. Default: none.
+    pub release_header: Option<HeaderName>,
     /// A repeated key goes to the side that saw it first. Default: none.
     pub idempotency: Option<IdempotencyPolicy>,
 }

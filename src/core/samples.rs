@@ -69,6 +69,7 @@ pub(crate) fn route(name: &str, path: &str) -> Route {
         lease: None,
         form: None,
         rollout: None,
+        release_header: None,
         idempotency: None,
     }
 }

@@ -8,10 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
+use strangler_core::runtime::Release;
 use strangler_core::unit::{End, Unit};
 
 /// Requests that may wait to be counted: what 100,000 requests a second bring between two looks, and 6 MB.
 const WAITING_MAX: usize = 1 << 16;
+
+/// Answers whose release may wait to be looked at; what does not fit is left out, for the next ones say the same.
+const RELEASES_MAX: usize = 1 << 10;
 
 /// What one request proves.
 #[derive(Debug)]
@@ -31,11 +35,16 @@ pub struct Seen {
 pub struct Witnesses {
     queue: ArrayQueue<Seen>,
     dropped: AtomicU64,
+    releases: ArrayQueue<(Arc<str>, Option<Release>)>,
 }
 
 impl Default for Witnesses {
     fn default() -> Witnesses {
-        Witnesses { queue: ArrayQueue::new(WAITING_MAX), dropped: AtomicU64::new(0) }
+        Witnesses {
+            queue: ArrayQueue::new(WAITING_MAX),
+            dropped: AtomicU64::new(0),
+            releases: ArrayQueue::new(RELEASES_MAX),
+        }
     }
 }
 
@@ -50,6 +59,18 @@ impl Witnesses {
     /// The oldest.
     pub fn pop(&self) -> Option<Seen> {
         self.queue.pop()
+    }
+
+    /// An answer of extracted names this release, or none.
+    pub fn push_release(&self, route: &Arc<str>, release: Option<Release>) {
+        if !self.releases.is_full() {
+            let _ = self.releases.push((Arc::clone(route), release));
+        }
+    }
+
+    /// The oldest of them: a route's name, and what was named.
+    pub fn pop_release(&self) -> Option<(Arc<str>, Option<Release>)> {
+        self.releases.pop()
     }
 
     /// How many wait.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use strangler_core::judge::evidence::Comparisons;
 use strangler_core::judge::hard::Trip;
 use strangler_core::ledger::{Ledger, LedgerError, Saved};
+use strangler_core::release::Recent;
 use strangler_core::runtime::Progress;
 use strangler_core::weight::Weight;
 
@@ -24,6 +25,8 @@ pub(super) struct Book {
     stood: Option<(Weight, bool)>,
     was_latched: bool,
     trip: Option<Trip>,
+    /// What extracted's answers say which release it runs.
+    pub(super) releases: Recent,
     /// As the process has counted them, at the last look.
     compared: Option<Comparisons>,
     pieces: u32,
@@ -38,6 +41,7 @@ impl Default for Book {
             stood: None,
             was_latched: false,
             trip: None,
+            releases: Recent::default(),
             compared: None,
             pieces: 0,
             // What the store has of a route that is gone, or cannot be read, goes.

@@ -122,6 +122,7 @@ impl Process {
             coverage: Arc::clone(&desk.book),
             sink: store_sink(store.clone()),
             writes: Arc::clone(&proxy.settings.writes),
+            witnesses: Arc::clone(&proxy.settings.witnesses),
             begun: proxy.begun,
         })
         .map_err(system("the thread that compares"))?;

@@ -126,6 +126,7 @@ fn parts(table: &Arc<RoutingTable>, found: &Arc<Mutex<Vec<Divergence>>>) -> Part
             found.lock().unwrap_or_else(PoisonError::into_inner).push(divergence.clone());
             true
         }),
+        witnesses: Arc::default(),
         writes: Arc::default(),
         begun: Instant::now(),
     }

@@ -18,6 +18,7 @@ use strangler_core::observation::{Failure, Observation, Outcome};
 use strangler_core::redact::maps::Maps;
 use strangler_core::redact::{Circumstances, Phase, Redactor};
 use strangler_core::route::{ComparePolicy, Route};
+use strangler_core::runtime::Release;
 use strangler_core::shadow::is_baseline_stale;
 use strangler_core::shadow::settle::Writes;
 use strangler_core::side::Side;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 
 use crate::live::Publish;
 use crate::live::accepted::LiveAccepted;
+use crate::live::witness::Witnesses;
 use crate::shadow::decode::{Decoded, decode};
 use crate::shadow::gates::{Ask, Gates};
 use crate::shadow::look::{Look, Looked, Unfinished};
@@ -87,6 +89,7 @@ pub(crate) struct Worker {
     gates: Arc<Gates>,
     books: Books,
     coverage: Arc<Mutex<Book>>,
+    witnesses: Arc<Witnesses>,
 }
 
 /// What is learned, shared with those who tell it.
@@ -99,9 +102,9 @@ pub(super) struct Books {
 
 impl Worker {
     pub(super) fn new(parts: Parts, gates: Arc<Gates>, books: Books) -> Worker {
-        let Parts { live, metrics, redactor, accepted, coverage, sink, writes, begun, .. } = parts;
+        let Parts { live, metrics, redactor, accepted, coverage, sink, writes, witnesses, begun, .. } = parts;
         let rules = RuleWatch::default();
-        Worker { live, metrics, redactor, accepted, sink, rules, writes, begun, gates, books, coverage }
+        Worker { live, metrics, redactor, accepted, sink, rules, writes, begun, gates, books, coverage, witnesses }
     }
 
     /// Compares until nobody can send anything.
@@ -125,7 +128,19 @@ impl Worker {
         }
     }
 
+    /// Which release has answered a copy: of a route in the shadow nothing else tells.
+    fn note_release(&self, pair: &Pair) {
+        let Some(header) = pair.job.route.release_header.as_ref().filter(|_| pair.job.target == Side::Extracted) else {
+            return;
+        };
+        if let Outcome::Answered(answer) = &pair.copied.outcome {
+            let named = answer.headers.get(header).and_then(|value| Release::new(value.to_str().ok()?));
+            self.witnesses.push_release(&Arc::from(pair.job.route.name.as_str()), named);
+        }
+    }
+
     fn work(&mut self, pair: Pair) {
+        self.note_release(&pair);
         let at_unix_ms = now_unix_ms();
         let today = Day::of_unix_ms(at_unix_ms);
         let mut comparison = self.compared(&pair, today);

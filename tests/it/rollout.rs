@@ -206,3 +206,40 @@ async fn a_restart_resumes_where_it_stood_with_what_was_counted() {
     let most = users.0.load(Ordering::SeqCst) - 1;
     assert!(now >= counted && now <= most, "{counted} before, {now} now, {most} users");
 }
+
+#[tokio::test]
+async fn a_release_is_learned_from_answers_and_every_move_is_in_the_audit() {
+    let (is_failing, release) = (Arc::<AtomicBool>::default(), Arc::new(AtomicU64::new(1)));
+    let legacy = service(Arc::default()).await;
+    let (fails, named) = (Arc::clone(&is_failing), Arc::clone(&release));
+    let extracted = Backend::with(move |_| {
+        let status = if fails.load(Ordering::SeqCst) { 500 } else { 200 };
+        let release = format!("1.{}", named.load(Ordering::SeqCst));
+        Response::builder().status(status).header("x-release", release).body(Bytes::from_static(b"{}")).unwrap()
+    })
+    .await;
+    let ladder = QUICK.replace("[10%, 50%, 100%]", "[50%, 60%]").replace("at_least: 1s", "at_least: 1h");
+    let naming = format!("{ladder}, release_header: x-release, fallback: never");
+    let proxy = plan(&legacy, &extracted, &naming).start().await;
+    let users = Users::new();
+    climb(&proxy, &users, "50%").await;
+    users.ask(&proxy, 400).await;
+    status_says(&proxy, "at 50%").await;
+    let begun = std::time::Instant::now();
+    while route(&proxy).await["rollout"]["release"] != "1.1" {
+        users.ask(&proxy, 20).await;
+        assert!(begun.elapsed() < PATIENCE, "{:#}", route(&proxy).await);
+    }
+    is_failing.store(true, Ordering::SeqCst);
+    let begun = std::time::Instant::now();
+    while route(&proxy).await["weight_in_force"] != "0%" {
+        users.ask(&proxy, 20).await;
+        assert!(begun.elapsed() < PATIENCE, "{:#}", route(&proxy).await);
+    }
+    status_says(&proxy, "or another release").await;
+
+    let (_, said) = cli(&proxy, &["audit", "cart"]);
+    assert!(said.contains("rollout_release") && said.contains("rollout_back"), "{said}");
+    let (is_intact, said) = cli(&proxy, &["audit", "--verify"]);
+    assert!(is_intact && said.contains("none changed"), "{said}");
+}

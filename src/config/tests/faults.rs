@@ -175,7 +175,6 @@ fn what_is_not_built_is_refused_as_such() {
         ("retired: true", "retired"),
         ("target: 2027-03-01", "target"),
         ("brownout: [{at: x, for: 1m}]", "brownout"),
-        ("release_header: x", "release_header"),
         ("shared_cache: keep", "shared_cache"),
     ] {
         let said = said(with(keys).as_bytes());

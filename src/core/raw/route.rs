@@ -58,6 +58,7 @@ pub(crate) struct RawRoute {
     pub(crate) form: Option<Spanned<bool>>,
     pub(crate) idempotency: Option<IdempotencyPolicy>,
     pub(crate) rollout: Option<Spanned<RawRollout>>,
+    pub(crate) release_header: Option<Spanned<HeaderName>>,
 }
 
 pub(in crate::raw) fn route<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawRoute> {
@@ -102,6 +103,7 @@ pub(in crate::raw) fn route<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Opti
         form: reader.key(&fields, "affinity", affinity).map(|read| read.value),
         idempotency: reader.key(&fields, "idempotency", idempotency).map(|read| read.value),
         rollout: reader.key(&fields, "rollout", rollout),
+        release_header: reader.key(&fields, "release_header", Reader::header_name),
     })
 }
 

@@ -60,6 +60,7 @@ pub(crate) fn route(shadow: Option<ShadowPolicy>) -> Route {
         lease: None,
         form: None,
         rollout: None,
+        release_header: None,
         idempotency: None,
     }
 }

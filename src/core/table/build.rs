@@ -110,6 +110,7 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
                 .filter(|form| form.value)
                 .map(|_| Arc::new(LeasePolicy::form(&conditions.value))),
             rollout,
+            release_header: raw_route.release_header.as_ref().map(|name| name.value.clone()),
             idempotency: raw_route.idempotency.clone(),
         }));
         written.push(Written {
@@ -200,6 +201,11 @@ fn check_between_keys(route: &RawRoute, faults: &mut Faults) {
         let path = format!("routes[{}].weight", route.index);
         let message = "`locate` decides the side of this route, so a weight would do nothing";
         faults.push(Fault::error(weight.span, path, message).with_help("take one of the two out"));
+    }
+    if let (Some(header), None) = (&route.release_header, &route.rollout) {
+        let path = format!("routes[{}].release_header", route.index);
+        let message = "only a rollout asks which release answers, and this route has none";
+        faults.push(Fault::error(header.span, path, message).with_help("write `rollout:`, or take this out"));
     }
     if let (Some(form), Some(_)) = (route.form.as_ref().filter(|form| form.value), &route.locate) {
         let path = format!("routes[{}].affinity.form", route.index);

@@ -10,6 +10,7 @@ use hyper::body::Body as _;
 use strangler_core::decide::{Decision, Reason};
 use strangler_core::door::Refusal;
 use strangler_core::observation::Failure;
+use strangler_core::runtime::Release;
 use strangler_core::side::Side;
 
 use crate::proxy::attached::RouteRuntime;
@@ -43,6 +44,13 @@ pub(super) fn answered(
         }
         (None, _) => None,
     };
+    if let Some((header, place)) =
+        decided.route.as_ref().and_then(|route| route.release_header.as_ref()).zip(finish.place.as_ref())
+        && side == Side::Extracted
+    {
+        let named = parts.headers.get(header).and_then(|value| Release::new(value.to_str().ok()?));
+        worker.proxy.settings.witnesses.push_release(&place.route.name, named);
+    }
     headers::prepare_response(&mut parts.headers);
     let rewriting = decided.route.as_deref().filter(|_| side == Side::Extracted);
     rewrite::answer(parts.status, &mut parts.headers, &upstream, rewriting, asked);

@@ -92,7 +92,12 @@ pub(in crate::raw) static ROUTE: Block = Block {
             "[]",
             "Protocols that a connection may be switched to, as in `[websocket]`; what no route covers may be switched to WebSocket.",
         ),
-        Key::not_yet("release_header", "The answer header that names the extracted service's release."),
+        Key::optional(
+            "release_header",
+            Shape::HeaderName,
+            "",
+            "The header of an answer in which extracted names its release: what a rollout has counted is about that one, and another begins anew.",
+        ),
         Key::not_yet("shared_cache", "Whether shared caches may keep answers while the route is split."),
     ],
 };
