@@ -1,7 +1,7 @@
-//! What an older comparing proxy got wrong, by its own source, pinned the other way. (The eighth, that the baseline is asked after the
-//! candidate, is pinned where legacy is asked twice.)
+//! What an older comparing proxy got wrong, by its own source, pinned the other way.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -175,6 +175,43 @@ async fn trap_7_nobody_is_told_anything_who_is_not_named_in_a_file() {
     let mut named = Vec::new();
     named_hosts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut named);
     assert!(named.is_empty(), "{named:?}");
+}
+
+#[tokio::test]
+async fn trap_8_neither_legacy_nor_extracted_is_always_asked_last() {
+    let asked: Arc<Mutex<Vec<(String, &'static str)>>> = Arc::default();
+    let side = |name: &'static str| {
+        let asked = Arc::clone(&asked);
+        Backend::with(move |seen: &Seen| {
+            asked.lock().unwrap().push((seen.target.clone(), name));
+            json(r#"{"total": 1}"#.to_owned())
+        })
+    };
+    let (legacy, extracted) = (side("legacy").await, side("extracted").await);
+    let proxy = Proxy::between(&legacy, &extracted)
+        .route("{name: total, match: 'GET /total/{id}', extracted: extracted, weight: 0%, shadow: {max_rps: 100000, max_in_flight: 1000}, compare: {a_a: {sample: 100%, max_rps: 10000}}}")
+        .start()
+        .await;
+    let mut last = std::collections::BTreeMap::new();
+    for id in 0..2_000 {
+        let path = format!("/total/{id}");
+        assert_eq!(proxy.get(&path).await.status, 200);
+        let begun = std::time::Instant::now();
+        let order = loop {
+            let order: Vec<&str> =
+                asked.lock().unwrap().iter().filter(|(seen, _)| *seen == path).map(|(_, side)| *side).collect();
+            if order.len() == 3 {
+                break order;
+            }
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{order:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        };
+        *last.entry(order[2]).or_insert(0) += 1;
+        if id >= 40 && last.values().all(|times| *times >= 5) && last.len() == 2 {
+            return;
+        }
+    }
+    panic!("asked last: {last:?}");
 }
 
 /// Hosts of URLs that stand in the sources, but for loopback, examples, and the name by which JSON Schema calls its version.
