@@ -176,7 +176,7 @@ pub(in crate::raw) fn errors_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -
 pub(in crate::raw) fn latency_gate<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Short<LatencyGate>> {
     short(reader, node, &keys::LATENCY_GATE, |reader, fields| LatencyGate {
         more_slow_by: reader
-            .key(fields, "more_slow_by", some_of)
+            .key(fields, "more_slow_by", rise)
             .map_or(LatencyGate::default().more_slow_by, |it| it.value),
     })
 }
@@ -229,6 +229,16 @@ fn ladder_of<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Vec<Spanned<
         }
     }
     is_rising.then_some(steps)
+}
+
+/// Up to twice as many.
+fn rise<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Weight> {
+    let rise = reader.weight(node)?;
+    if rise == Weight::NONE {
+        reader.fault(node.span, "a tolerance of nothing can never be proven, as in `25%`");
+        return None;
+    }
+    Some(rise)
 }
 
 fn some_of<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Weight> {
