@@ -144,6 +144,9 @@ impl Ledger {
             self.slow = self.times.freeze();
         }
         let slow = self.slow;
+        if !is_warming {
+            self.note_by_itself(unit, has_failed, slow.is_some());
+        }
         let stage = self.evidence.stages.entry(unit.weight).or_default();
         let counts = side_of(stage, unit.side, is_warming);
         counts.units += u64::from(self.keys.first(unit.key, Fact::Unit));
@@ -174,6 +177,16 @@ impl Ledger {
             let is_refusal = (400..500).contains(&status) && !is_failure;
             counts.status_4xx += u64::from(is_refusal && self.keys.first(unit.key, Fact::Status4xx));
         }
+    }
+
+    /// What the step proves by itself: whoever was counted at an earlier one counts again.
+    fn note_by_itself(&mut self, unit: &Unit, has_failed: bool, is_timed: bool) {
+        let pair = &mut self.evidence.stages.entry(unit.weight).or_default().by_itself;
+        let counts = if unit.side == Side::Extracted { &mut pair.extracted } else { &mut pair.legacy };
+        let mut first = |fact| u64::from(self.keys.first_in_stage(unit.key, unit.weight, fact));
+        counts.units += first(Fact::StepUnit);
+        counts.errors += if has_failed { first(Fact::StepError) } else { 0 };
+        counts.timed += if is_timed { first(Fact::StepTimed) } else { 0 };
     }
 
     fn note_time(&mut self, end: End) {

@@ -48,7 +48,7 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
 
     let settled = ERRORS.settled(case.evidence);
     let less = ln_e_less(&events(&settled), 1.0 + RELATIVE_MARGIN);
-    let here = ERRORS.counted(step, &case.evidence.judged_stage().settled());
+    let here = ERRORS.counted(step, &case.evidence.judged_stage().here());
     let absolute = Absolute::of(&here);
     let report = |state, why: String| {
         let report = GateReport::new(state, why).evidence(harm, less).number("margin", margin.ratio());

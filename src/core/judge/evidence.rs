@@ -43,6 +43,10 @@ pub struct StageEvidence {
     /// Those of the first moments at this weight, beside the ones above: they count against extracted and not for it, since caches are cold.
     #[serde(skip_serializing_if = "Pair::is_empty")]
     pub warmup: Pair,
+    /// Units, failures and timed units of this step by itself, warm-up left aside: each key once, counted at an earlier step or not. What a
+    /// step proves of itself rests on these; without them on the ones above, and where the same users come back those run dry.
+    #[serde(skip_serializing_if = "Pair::is_empty")]
+    pub by_itself: Pair,
     /// Distinct keys that were assigned.
     #[serde(skip_serializing_if = "Split::is_empty")]
     pub assignments: Split,
@@ -188,6 +192,8 @@ impl StageEvidence {
         self.legacy.merge(&other.legacy);
         self.warmup.extracted.merge(&other.warmup.extracted);
         self.warmup.legacy.merge(&other.warmup.legacy);
+        self.by_itself.extracted.merge(&other.by_itself.extracted);
+        self.by_itself.legacy.merge(&other.by_itself.legacy);
         self.assignments.merge(&other.assignments);
         self.completions.merge(&other.completions);
         // Replicas stand at a weight at the same time.
@@ -200,6 +206,11 @@ impl StageEvidence {
         whole.extracted.merge(&self.warmup.extracted);
         whole.legacy.merge(&self.warmup.legacy);
         whole
+    }
+
+    /// What this step proves of itself.
+    pub fn here(&self) -> Pair {
+        if self.by_itself.is_empty() { self.settled() } else { self.by_itself }
     }
 
     /// Without the first moments: what may count for it.

@@ -73,7 +73,7 @@ pub(in crate::judge) fn report(case: &Case<'_>, gate: LatencyGate) -> GateReport
             return report(State::Open, why).because(Reason::WithinMargin);
         }
     }
-    let here = SLOW.map(|slow| slow.counted(step, &case.evidence.judged_stage().settled()));
+    let here = SLOW.map(|slow| slow.counted(step, &case.evidence.judged_stage().here()));
     let [counted, ..] = &here;
     if counted.extracted.1 <= 0.0 || counted.legacy.1 <= 0.0 {
         let why =

@@ -9,7 +9,7 @@ pub const KEYS_MAX: usize = 1_000_000;
 /// A key as it is stored, in bytes.
 pub const KEY_BYTES: usize = 12;
 
-/// What a key is counted for, once in a release. The last two once in a stage.
+/// What a key is counted for, once in a release; from [`Fact::StepUnit`] on, once in a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fact {
     Unit = 0,
@@ -22,6 +22,9 @@ pub(super) enum Fact {
     AloneError = 7,
     AllUnit = 8,
     AllError = 9,
+    StepUnit = 11,
+    StepError = 12,
+    StepTimed = 13,
     Assigned = 14,
     Completed = 15,
 }
@@ -32,10 +35,11 @@ impl Fact {
     }
 }
 
-const STAGE_FACTS: u32 = Fact::Assigned.bit() | Fact::Completed.bit();
+const STAGE_FACTS: u32 =
+    Fact::StepUnit.bit() | Fact::StepError.bit() | Fact::StepTimed.bit() | Fact::Assigned.bit() | Fact::Completed.bit();
 const STAGE_SHIFT: u32 = 16;
 
-/// Keys, and what each has been counted for: facts in the lower half, the number of the stage that the last two are about above.
+/// Keys, and what each has been counted for: facts in the lower half, the number of the stage that those of a stage are about above.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     known: BTreeMap<u64, u32>,

@@ -36,6 +36,31 @@ fn a_key_is_counted_once_for_each_fact_whatever_step_and_side() {
     let seen = stage(&ledger, "10%");
     assert_eq!((seen.extracted.units, seen.extracted.errors), (0, 0));
     assert_eq!((seen.assignments.extracted, seen.completions.extracted), (1, 1));
+    // What a step proves of itself: there the same users count, once.
+    let by_itself = |weight: &str| stage(&ledger, weight).by_itself;
+    assert_eq!((by_itself("5%").legacy.units, by_itself("5%").legacy.errors), (1, 1));
+    assert_eq!((by_itself("10%").extracted.units, by_itself("10%").extracted.errors), (1, 1));
+}
+
+#[test]
+fn where_the_same_users_come_back_each_step_can_still_be_proven() {
+    let gates = crate::judge::Gates::by_default();
+    let mut ledger = Ledger::new(None);
+    for weight in ["25%", "50%"] {
+        let weight: Weight = weight.parse().unwrap();
+        ledger.enter(weight);
+        for key in 0..8_000u64 {
+            let side = if key % 10_000 < u64::from(weight.basis_points()) * 8_000 / 10_000 {
+                Side::Extracted
+            } else {
+                Side::Legacy
+            };
+            let unit = Unit { key, client: key, side, weight };
+            ledger.note(&unit, answered(200, 5), Duration::from_secs(key), false);
+        }
+        let verdict = crate::judge::judge(&gates, &ledger.evidence(weight, None, None));
+        assert_eq!(verdict.verdict, crate::judge::Decision::Promote, "{weight}: {}", verdict.why);
+    }
 }
 
 #[test]

@@ -173,6 +173,7 @@ fn stage<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<(Weight, StageEv
         extracted: value(reader.key(&fields, "extracted", counts)),
         legacy: value(reader.key(&fields, "legacy", counts)),
         warmup: value(reader.key(&fields, "warmup", pair)),
+        by_itself: value(reader.key(&fields, "by_itself", pair)),
         assignments: value(reader.key(&fields, "assignments", split)),
         completions: value(reader.key(&fields, "completions", split)),
         seconds: value(reader.key(&fields, "seconds", seen)),

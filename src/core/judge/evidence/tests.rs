@@ -24,6 +24,7 @@ fn stage() -> impl Strategy<Value = StageEvidence> {
             extracted,
             legacy,
             warmup: Pair { extracted: cold_extracted, legacy: cold_legacy },
+            by_itself: Pair { extracted: cold_legacy, legacy: cold_extracted },
             assignments,
             completions,
             seconds,

@@ -143,6 +143,12 @@ pub(in crate::raw) static STAGE: Block = Block {
             "",
             "Those of the first two minutes, beside these: they count against extracted and not for it.",
         ),
+        Key::optional(
+            "by_itself",
+            Shape::Block(&PAIR),
+            "",
+            "`units`, `errors` and `timed` of this step by itself: each key once, counted at an earlier step or not. Default: what stands above.",
+        ),
         Key::optional("assignments", Shape::Block(&SPLIT), "", "Distinct keys that were assigned."),
         Key::optional("completions", Shape::Block(&SPLIT), "", "Those of which an answer came to its end."),
         Key::optional("seconds", SEEN, "", "How long the weight has been in force; for forecasts."),
