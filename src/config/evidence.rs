@@ -60,7 +60,7 @@ mod tests {
 }"#;
         let expected = "\
 2: gates.errors.worse_by: `0.5%`: percentage points are written with `pp`, as in `0.5pp`
-2: gates.latency.more_slow_by: a tolerance of nothing can never be proven, and one of all is none
+2: gates.latency.more_slow_by: a tolerance of nothing can never be proven
 2: gates.eror: unknown key `eror`
 4: stages[0]: `step` says 1% and `weight` says 5%
 5: stages[1].weight: `5` is no weight: those lie between 0 and 1, in steps of 0.0001

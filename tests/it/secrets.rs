@@ -200,3 +200,29 @@ async fn no_planted_secret_is_in_the_store_the_logs_the_metrics_or_the_api() {
         assert!(is_private || name == "lock", "{name:?} has mode {mode:o}");
     }
 }
+
+/// The control of the search above: a value that is allowed on purpose is found by it, in the store and in the list.
+#[tokio::test]
+async fn a_value_that_is_allowed_on_purpose_is_found_by_the_same_search() {
+    let token = "kqzvwmpxrtb".to_owned();
+    let legacy = Backend::with(|seen| answer(seen, false)).await;
+    let extracted = Backend::with(|seen| answer(seen, true)).await;
+    let proxy = Proxy::between(&legacy, &extracted)
+        .route("{name: json, match: 'GET /json/{id}', extracted: extracted, shadow: {max_rps: 10000}, compare: {keep: {values: [/note]}}}")
+        .start()
+        .await;
+    let headers = [("x-plain", token.as_str())];
+    assert_eq!(proxy.send(Method::GET, "/json/1", &headers, "").await.status, 200);
+    let secrets = [token];
+    let begun = std::time::Instant::now();
+    loop {
+        let mut report = String::new();
+        search(proxy.dir.path(), &secrets, &mut report);
+        let listed = proxy.admin(Method::GET, "/api/v1/divergences", "").await.body;
+        if report.contains("strangler.db") && !found_in(listed.as_bytes(), &secrets).is_empty() {
+            return;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "the search finds nothing: {report} {listed}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}

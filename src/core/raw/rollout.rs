@@ -235,7 +235,7 @@ fn ladder_of<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Vec<Spanned<
 fn rise<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Weight> {
     let rise = reader.weight(node)?;
     if rise == Weight::NONE {
-        reader.fault(node.span, "a tolerance of nothing can never be proven, as in `25%`");
+        reader.fault(node.span, "a tolerance of nothing can never be proven");
         return None;
     }
     Some(rise)
