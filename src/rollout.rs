@@ -144,9 +144,8 @@ impl Hand {
         let named = book.releases.release().filter(|named| before.release.as_ref() != Some(*named));
         let Some(named) = named.cloned() else { return };
         let was = before.release.as_ref().map_or_else(|| "an unnamed one".to_owned(), ToString::to_string);
-        let latched = before.latched.clone().filter(|latch| latch.release.as_ref() == Some(&named));
         let entered = note(&format!("release {named} answers, {was} did: what was counted begins anew"));
-        let after = Progress { release: Some(named.clone()), latched, approved: None, entered, ..before.clone() };
+        let after = before.naming(named.clone(), entered);
         let moved = Decided { route: route.name.clone(), before: Some(before.clone()), after, what: "rollout_release" };
         match (self.parts.mover)(moved).await {
             Ok(()) => tracing::info!(route = %route.name, release = %named, was, "another release answers"),
@@ -223,6 +222,16 @@ impl Hand {
     ) {
         let Some(book) = self.books.get_mut(&route.name) else { return };
         let before = snapshot.runtime().rollouts().get(&route.name).cloned();
+        let lost = self.parts.store.health_now().lost.filter(|_| before.is_none());
+        if let Some(lost) = lost {
+            // Nothing rises on less than was known: a person has to say so.
+            let after = Progress::lost(note(&format!("what was known of it is lost: {lost}")));
+            let moved = Decided { route: route.name.clone(), before, after, what: "rollout_lost" };
+            if let Err(why) = (self.parts.mover)(moved).await {
+                tracing::warn!(route = %route.name, why, "a rollout whose state is lost could not be kept down");
+            }
+            return;
+        }
         let progress = before.clone().unwrap_or_else(|| Progress::fresh(note("the rollout begins")));
         let is_killed = snapshot.state(index).is_some_and(|state| state.killed);
         book.warmup = policy.warmup;
@@ -301,7 +310,8 @@ impl Hand {
 
     /// Puts what was counted on record. What cannot be written is tried again at the next look.
     async fn save(&mut self) {
-        if !self.is_known {
+        // What cannot be written is not put together, either; it stays where it is.
+        if !self.is_known || !self.parts.store.health_now().healthy {
             return;
         }
         let unsaved: Vec<_> =

@@ -129,8 +129,7 @@ fn in_the_way(seen: &Seen<'_>, next: Step) -> Vec<(Reason, String)> {
         waits.push((Reason::Killed, "it is killed".to_owned()));
     }
     if !seen.is_state_known {
-        let why = "what was known of it could not be read at start; `strangler resume` lets it rise again";
-        waits.push((Reason::StateLost, why.to_owned()));
+        waits.push((Reason::StateLost, "what was counted before the start, which cannot be read yet".to_owned()));
     }
     if let Some(latch) = &progress.latched {
         waits.push((Reason::Latched, format!("`resume`, or another release: it was rolled back {}", latch.note)));

@@ -51,6 +51,8 @@ struct Decided {
     is_split: bool,
     /// Keyed hash of the caller's key.
     caller: Option<u64>,
+    /// Whether its shadow is asked: not once a rollout was rolled back to `legacy`.
+    is_copied: bool,
     /// Whether a cookie of ours is for TLS only.
     is_secure: bool,
     /// Of whom it is evidence, on routes with a rollout.
@@ -122,7 +124,7 @@ pub(crate) async fn respond(
     let Some(authority) = given.cloned().or_else(|| HeaderValue::from_str(admitted.authority).ok()) else {
         return refuse(finish, &peer, &parts, Refusal::Host);
     };
-    let plan = decided.route.as_ref().and_then(|route| {
+    let plan = decided.route.as_ref().filter(|_| decided.is_copied).and_then(|route| {
         let facts = facts_of(&parts, &admitted);
         CopyPlan::of(&worker, &peer, route, decided.index, &decided.decision, decided.caller, &facts)
     });
@@ -287,6 +289,7 @@ fn decide_on(
             decision: Decision::FALL_THROUGH,
             is_split: false,
             caller: None,
+            is_copied: false,
             unit: None,
             keeping: None,
             is_secure: false,
@@ -304,7 +307,8 @@ fn decide_on(
     let key = route.shadow.as_ref().and_then(|_| caller_key(&route, &facts));
     let caller = key.map(|(key, _)| xxh3_64_with_seed(key, worker.proxy.settings.caller_seed));
     let unit = unit_of(worker, snapshot, (index, &route), &decision, peer, &facts);
-    Decided { route: Some(route), index, decision, is_split, caller, unit, keeping, is_secure: false }
+    let is_copied = snapshot.state(index).is_some_and(|state| state.is_copied);
+    Decided { route: Some(route), index, decision, is_split, caller, is_copied, unit, keeping, is_secure: false }
 }
 
 fn facts_of<'a>(parts: &'a Parts, admitted: &'a Admitted<'_>) -> RequestFacts<'a> {

@@ -268,7 +268,7 @@ impl Process {
         };
         match end {
             End::Signal(cause) => {
-                rolling.stop();
+                rolling.tell();
                 upgrader.abandon();
                 manager.stopping();
                 let delay = options.server.drain.delay;
@@ -304,6 +304,7 @@ impl Process {
             }
         }
         control.block_on(keeper.end());
+        rolling.stop();
         control.block_on(store.close());
         end_reloading(reloading);
         tracing::info!("stopped");

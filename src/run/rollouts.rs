@@ -50,9 +50,14 @@ impl Rolling {
         Ok(Rolling { stop, thread })
     }
 
-    /// Moves nothing any more, and saves what was counted.
-    pub(super) fn stop(&self) {
+    /// Moves nothing any more. Does not wait.
+    pub(super) fn tell(&self) {
         let _ = self.stop.send(true);
+    }
+
+    /// Moves nothing any more, and has saved what was counted; bounded in time.
+    pub(super) fn stop(&self) {
+        self.tell();
         let begun = std::time::Instant::now();
         while !self.thread.is_finished() && begun.elapsed() < LAST_SAVE_MAX {
             std::thread::sleep(Duration::from_millis(5));

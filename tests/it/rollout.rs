@@ -243,3 +243,26 @@ async fn a_release_is_learned_from_answers_and_every_move_is_in_the_audit() {
     let (is_intact, said) = cli(&proxy, &["audit", "--verify"]);
     assert!(is_intact && said.contains("none changed"), "{said}");
 }
+
+#[tokio::test]
+async fn rolled_back_to_legacy_the_service_is_not_even_asked_for_copies() {
+    let (legacy, extracted) = (service(Arc::default()).await, service(Arc::default()).await);
+    let keys =
+        "{steps: [shadow, 50%], roll_back_to: legacy, step: {at_least: 1h}}, shadow: {max_rps: 10000}, compare: true";
+    let proxy = plan(&legacy, &extracted, keys).start().await;
+    let users = Users::new();
+    let sent = r#"strangler_shadow_total{outcome="sent",route="cart"}"#;
+    status_says(&proxy, "at shadow").await;
+    users.ask(&proxy, 20).await;
+    proxy.wait_for_metric(sent, 20.0).await;
+    let (is_well, said) = cli(&proxy, &["rollback", "cart", "--reason", "it hurts the database"]);
+    assert!(is_well, "{said}");
+    users.ask(&proxy, 50).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(proxy.count(sent).await, 20);
+    let (is_well, said) = cli(&proxy, &["resume", "cart", "--reason", "repaired"]);
+    assert!(is_well, "{said}");
+    status_says(&proxy, "at shadow").await;
+    users.ask(&proxy, 20).await;
+    proxy.wait_for_metric(sent, 40.0).await;
+}

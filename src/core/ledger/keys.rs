@@ -6,6 +6,8 @@ use crate::weight::Weight;
 
 /// Most keys of a route: some 30 MB.
 pub const KEYS_MAX: usize = 1_000_000;
+/// Changes that wait to be stored one by one: while a store is away they would grow without end.
+const UNSAVED_MAX: usize = 200_000;
 /// A key as it is stored, in bytes.
 pub const KEY_BYTES: usize = 12;
 
@@ -45,6 +47,8 @@ pub(super) struct Keys {
     known: BTreeMap<u64, u32>,
     /// Those that have changed since they were stored.
     unsaved: Vec<u64>,
+    /// Whether so many have changed that all of them are to be stored.
+    is_whole_unsaved: bool,
     /// The stage that is counted now, and its number.
     stage: (Weight, u32),
 }
@@ -73,7 +77,11 @@ impl Keys {
         let is_first = *facts & fact.bit() == 0;
         if is_first {
             *facts |= fact.bit();
-            self.unsaved.push(key);
+            if self.unsaved.len() < UNSAVED_MAX {
+                self.unsaved.push(key);
+            } else {
+                self.is_whole_unsaved = true;
+            }
         }
         is_first
     }
@@ -86,6 +94,11 @@ impl Keys {
             *facts = *facts & !STAGE_FACTS & ((1 << STAGE_SHIFT) - 1) | number << STAGE_SHIFT;
         }
         self.first(key, fact)
+    }
+
+    /// Whether only all of them together are what is unsaved.
+    pub(super) const fn is_whole_unsaved(&self) -> bool {
+        self.is_whole_unsaved
     }
 
     /// Another stage: every key is assigned anew.
@@ -120,6 +133,7 @@ impl Keys {
     /// All of it, as bytes; nothing is unsaved then.
     pub(super) fn take_all(&mut self) -> Vec<u8> {
         self.unsaved.clear();
+        self.is_whole_unsaved = false;
         let mut bytes = Vec::with_capacity(self.known.len() * KEY_BYTES);
         for (key, facts) in &self.known {
             bytes.extend(key.to_le_bytes());

@@ -57,6 +57,7 @@ impl Ledger {
             return None;
         }
         self.is_changed = false;
+        let is_whole = is_whole || self.keys.is_whole_unsaved();
         let (stage, stage_number) = self.keys.stage();
         let counts = Counts {
             release: self.release.as_ref().map(|release| release.as_str().to_owned()),

@@ -111,6 +111,22 @@ impl Progress {
         Progress { weight: step.weight(), is_begun: true, entered: note, approved: None, ..self.clone() }
     }
 
+    /// Where what was known of it is lost: at 0 %, and kept there until a person lets it rise again.
+    pub fn lost(entered: Note) -> Progress {
+        let latched = Some(Latch { note: entered.clone(), release: None });
+        Progress { latched, ..Progress::fresh(entered) }
+    }
+
+    /// Of a service that turns out to run `release`. It stays where it stands, and no approval is about what answers now.
+    ///
+    /// A rollback is over once *another* release answers. One that was rolled back before its release was known may be this very one.
+    pub fn naming(&self, release: Release, entered: Note) -> Progress {
+        let is_other = |latch: &Latch| latch.release.as_ref().is_some_and(|before| *before != release);
+        let latched = self.latched.clone().filter(|latch| !is_other(latch));
+        let latched = latched.map(|latch| Latch { release: Some(release.clone()), ..latch });
+        Progress { release: Some(release), latched, approved: None, entered, ..self.clone() }
+    }
+
     /// Sent back, and kept from rising.
     pub fn rolled_back(&self, to: Option<Step>, note: Note) -> Progress {
         let latched = Some(Latch { note: note.clone(), release: self.release.clone() });
@@ -267,6 +283,17 @@ mod tests {
         assert_eq!(progress.weight.to_string(), "10%");
         assert_eq!(progress.step(&edited).map(|step| edited.steps[step].to_string()).as_deref(), Some("5%"));
         assert_eq!(progress.next_step(&edited).map(|step| step.to_string()).as_deref(), Some("20%"));
+    }
+
+    #[test]
+    fn another_release_ends_a_rollback_and_learning_the_name_of_the_same_one_does_not() {
+        let release = |name: &str| Release::new(name).unwrap();
+        let unnamed = Progress::fresh(note()).rolled_back(Some(Step::Shadow), note());
+        let named = unnamed.naming(release("1.0"), note());
+        assert!(named.latched.is_some(), "it may be the one that was rolled back");
+        assert!(named.naming(release("1.0"), note()).latched.is_some());
+        assert!(named.naming(release("1.1"), note()).latched.is_none());
+        assert!(Progress::lost(note()).latched.is_some());
     }
 
     #[test]

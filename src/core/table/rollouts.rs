@@ -29,6 +29,12 @@ pub(super) fn rollout(
         let message = "`locate` decides the side of this route, so there is no weight to move";
         faults.push(Fault::error(written.span, place.clone(), message).with_help("take one of the two out"));
     }
+    if route.data.is_some_and(|data| !data.may_go_back()) {
+        // Were its state lost, it would begin at 0 %: users would be sent to a monolith that does not know what they wrote.
+        let message = "`rollout` where the extracted service owns the data is not supported yet";
+        let help = "write the weight that it has come to, as in `weight: 100%`";
+        faults.push(Fault::error(written.span, place.clone(), message).with_help(help));
+    }
     if is_together {
         let message = "`rollout` of one route of a journey whose routes move together is not supported yet";
         faults.push(Fault::error(written.span, place.clone(), message));
