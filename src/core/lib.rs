@@ -68,6 +68,7 @@ pub mod audit;
 pub mod sketch;
 pub mod latency;
 pub mod coverage;
+pub mod discovery;
 pub mod ledger;
 pub mod rollout;
 pub mod explain;
