@@ -9,7 +9,7 @@ use crate::judge::evidence::Evidence;
 use crate::judge::gates::{GateName, Gates};
 
 /// Which formulas made a verdict; rises when one of them changes.
-pub const FORMULA_VERSION: u32 = 1;
+pub const FORMULA_VERSION: u32 = 2;
 
 /// Up, stay, or back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
