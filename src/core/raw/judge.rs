@@ -130,7 +130,7 @@ fn number<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<f64> {
     number
 }
 
-fn slo<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Slo> {
+pub(in crate::raw) fn slo<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Slo> {
     let fields = reader.fields(node, &keys::SLO)?;
     let success = reader.key(&fields, "success", Reader::weight)?;
     if success.value == Weight::ALL || success.value == Weight::NONE {

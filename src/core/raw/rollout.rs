@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::calendar::{Freeze, Window};
-use crate::judge::gates::{CoverageGate, ErrorsGate, LatencyGate, MismatchGate};
+use crate::judge::gates::{CoverageGate, ErrorsGate, LatencyGate, MismatchGate, Slo};
 use crate::judge::ladder::WARMUP_S;
 use crate::judge::points::Points;
 use crate::judge::{GateName, Gates};
 use crate::limits::{FREEZES_MAX, NEEDS_MAX, STEPS_MAX};
+use crate::raw::judge::slo;
 use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
 use crate::raw::policy::Short;
@@ -31,6 +32,7 @@ pub(crate) struct RawRollout {
     latency: Option<Short<LatencyGate>>,
     mismatch: Option<Short<MismatchGate>>,
     coverage: Option<Short<CoverageGate>>,
+    slo: Option<Slo>,
     roll_back_to: Option<RollBackTo>,
     approve: Option<Vec<Spanned<Step>>>,
     four_eyes: Option<bool>,
@@ -61,6 +63,7 @@ impl RawRollout {
             latency: gate(self.latency.as_ref(), defaults.latency.as_ref()),
             mismatch: gate(self.mismatch.as_ref(), defaults.mismatch.as_ref()),
             coverage: gate(self.coverage.as_ref(), defaults.coverage.as_ref()),
+            slo: self.slo.or(defaults.slo),
             ..Gates::default()
         };
         if !is_compared {
@@ -146,6 +149,7 @@ pub(in crate::raw) fn rollout<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Op
             .map(|read| read.value),
         ..RawRollout::default()
     };
+    raw.slo = reader.key(&fields, "slo", slo).map(|it| it.value);
     reader.key(&fields, "step", |reader, node| {
         let fields = reader.fields(node, &keys::STEP_KEYS)?;
         raw.at_least = reader.key(&fields, "at_least", |reader, node| reader.duration(node, true)).map(|it| it.value);

@@ -50,7 +50,12 @@ pub(in crate::raw) static ROLLOUT: Block = Block {
         ),
         Key::not_yet("bake", "How long legacy stays warm after 100 %."),
         Key::not_yet("notify", "Who is told of what."),
-        Key::not_yet("slo", "What must hold once there is no legacy side to compare with."),
+        Key::optional(
+            "slo",
+            Shape::Block(&super::SLO),
+            "",
+            "What must hold once there is no legacy side to compare with: at 100%, and a rollback by it obeys `data`.",
+        ),
     ],
 };
 
