@@ -3,6 +3,7 @@
 pub mod compare;
 mod coverage;
 mod first;
+mod hooks;
 pub mod judge;
 pub mod keys;
 pub mod lock;

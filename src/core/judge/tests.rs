@@ -35,7 +35,7 @@ fn all_gates() -> Gates {
         latency: Some(LatencyGate::default()),
         mismatch: Some(MismatchGate::default()),
         coverage: Some(CoverageGate::default()),
-        prometheus: vec![Query { query: "up".to_owned(), max: 1.0 }],
+        prometheus: vec![Query { max: Some(1.0), ..Query::of("up") }],
         slo: Some(Slo { success: weight("99.9%") }),
         ..Gates::by_default()
     }
@@ -259,7 +259,7 @@ fn late_alarms_and_vetoes_hold() {
     evidence.late_alarms = 1;
     assert_eq!(said(&Gates::by_default(), &evidence), (Decision::Hold, Reason::LateRegression));
     evidence.late_alarms = 0;
-    let gates = Gates { prometheus: vec![Query { query: "up".to_owned(), max: 1.0 }], ..Gates::by_default() };
+    let gates = Gates { prometheus: vec![Query { max: Some(1.0), ..Query::of("up") }], ..Gates::by_default() };
     for (external, expected) in [
         (None, (Decision::Hold, Reason::ExternalNoData)),
         (Some(External::NoData), (Decision::Hold, Reason::ExternalNoData)),

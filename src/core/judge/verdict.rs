@@ -83,6 +83,8 @@ pub enum Reason {
     Latched,
     /// A person has to say yes.
     AwaitingApproval,
+    /// A hook has not let it pass.
+    Hook,
     /// A person holds it.
     Held,
     /// It is killed.
@@ -119,6 +121,7 @@ impl Reason {
             Reason::Soak => "soak",
             Reason::Latched => "latched",
             Reason::AwaitingApproval => "awaiting_approval",
+            Reason::Hook => "hook",
             Reason::Held => "held",
             Reason::Killed => "killed",
             Reason::StateLost => "state_lost",
