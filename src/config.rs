@@ -1,8 +1,8 @@
 //! From a file to a routing table, and from then on: whenever the file changes.
 
-mod hooks;
 pub mod contract;
 pub mod evidence;
+mod hooks;
 pub mod last_good;
 pub mod render;
 pub mod server;

@@ -216,6 +216,17 @@ impl Hooks {
         refusal.map_or(Leave::Asked(first), Leave::Refused)
     }
 
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Rollbacks among them.
+    pub fn waiting_rollbacks(&self) -> usize {
+        let is_rollback = |waits: &&Told| waits.message.kind == Kind::Rollback;
+        locked(&self.0.lanes).values().map(|lane| lane.iter().filter(is_rollback).count()).sum()
+    }
+
     /// Waits until all is told, no longer than so.
     pub async fn flush(&self, at_most: Duration) {
         let emptied = async {

@@ -274,6 +274,7 @@ impl Hand {
             is_state_known: self.is_known,
             now_unix_ms: now_unix_ms(),
         });
+        book.watch.begin(&progress, is_killed);
         let looked = hook::Now {
             route: &route.name,
             progress: &progress,

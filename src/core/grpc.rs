@@ -92,9 +92,17 @@ mod tests {
 
     #[test]
     fn a_call_fails_by_its_status() {
-        for (status, expect) in
-            [("0", 200), ("2", 500), ("4", 500), ("8", 500), ("13", 500), ("14", 500), ("15", 500), ("99", 500), ("x", 500)]
-        {
+        for (status, expect) in [
+            ("0", 200),
+            ("2", 500),
+            ("4", 500),
+            ("8", 500),
+            ("13", 500),
+            ("14", 500),
+            ("15", 500),
+            ("99", 500),
+            ("x", 500),
+        ] {
             assert_eq!(as_http(Some(&HeaderValue::from_static(status))), expect, "{status}");
         }
         for refused in ["1", "3", "5", "6", "7", "9", "10", "11", "12", "16"] {

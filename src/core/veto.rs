@@ -137,7 +137,11 @@ mod tests {
             (200, vector(&["x"]), Silence::Garbage),
             (200, b"<html>".to_vec(), Silence::Garbage),
             (200, br#"{"status": "error"}"#.to_vec(), Silence::Garbage),
-            (200, br#"{"status": "success", "data": {"resultType": "matrix", "result": []}}"#.to_vec(), Silence::Garbage),
+            (
+                200,
+                br#"{"status": "success", "data": {"resultType": "matrix", "result": []}}"#.to_vec(),
+                Silence::Garbage,
+            ),
             (422, b"{}".to_vec(), Silence::Status(422)),
         ] {
             assert_eq!(read(status, &body), Err(expect));
@@ -161,7 +165,10 @@ mod tests {
         assert_eq!(weighed(query(Some(0.5), None, hold), ok(0.6)).1, "`errors` is 0.6, above 0.5");
         assert_eq!(weighed(query(None, Some(0.5), hold), ok(0.4)).1, "`errors` is 0.4, below 0.5");
         let silent = Some(Said { value: Err(Silence::Nothing), at: now });
-        assert_eq!(weighed(query(Some(1.0), None, hold), silent.clone()), (External::NoData, "`errors`: no data".into()));
+        assert_eq!(
+            weighed(query(Some(1.0), None, hold), silent.clone()),
+            (External::NoData, "`errors`: no data".into())
+        );
         assert_eq!(weighed(query(Some(1.0), None, pass), silent).0, External::Met);
         let old = Some(Said { value: Ok(0.1), at: Duration::ZERO });
         assert_eq!(weighed(query(Some(1.0), None, hold), old.clone()).1, "`errors`: the last answer is 1000 s old");

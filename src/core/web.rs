@@ -148,7 +148,13 @@ impl FromStr for WebUrl {
         let has_port = authority.as_str().len() > authority.host().len();
         let port = match authority.port_u16() {
             Some(port) if port > 0 => port,
-            None if !has_port => if is_tls { 443 } else { 80 },
+            None if !has_port => {
+                if is_tls {
+                    443
+                } else {
+                    80
+                }
+            }
             Some(_) | None => return Err(WebUrlError::Form),
         };
         if host.is_empty() || text.contains('#') {

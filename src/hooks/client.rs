@@ -114,7 +114,9 @@ async fn connect(url: &WebUrl, own: &[SocketAddr]) -> Result<TcpStream, AskError
         }
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
-            Err(source) => error = AskError::Connect(source),
+            // That one of them may not be reached says more than that another is not there.
+            Err(source) if !matches!(error, AskError::Address { .. }) => error = AskError::Connect(source),
+            Err(_) => {}
         }
     }
     Err(error)

@@ -113,9 +113,8 @@ impl Queries {
     }
 
     fn due(&self) -> Vec<(Key, Query, Option<Instant>)> {
-        let is_due = |entry: &Entry| {
-            !entry.is_under_way && entry.asked.is_none_or(|asked| asked.elapsed() >= entry.query.every)
-        };
+        let is_due =
+            |entry: &Entry| !entry.is_under_way && entry.asked.is_none_or(|asked| asked.elapsed() >= entry.query.every);
         let known = locked(&self.0);
         let due = known.iter().filter(|(_, entry)| is_due(entry));
         due.map(|(key, entry)| (key.clone(), entry.query.clone(), entry.asked)).collect()

@@ -87,10 +87,16 @@ async fn a_hook_holds_each_step_until_it_passes_and_is_told_of_the_rest() {
     status.store(200, Ordering::SeqCst);
     climb(&proxy, &users, "50%").await;
     let asked = told(&gate, "rollout.confirm_promotion", 1).await;
-    assert_eq!((&asked[0].1["from"], &asked[0].1["to"], &asked[0].1["verdict"]), (&"10%".into(), &"50%".into(), &"promote".into()));
+    assert_eq!(
+        (&asked[0].1["from"], &asked[0].1["to"], &asked[0].1["verdict"]),
+        (&"10%".into(), &"50%".into(), &"promote".into())
+    );
     assert!(asked[0].1["numbers"]["gates"]["errors"]["log_e_harm"].is_number(), "{}", asked[0].1);
     let steps = told(&log, "rollout.post_step", 2).await;
-    assert_eq!((&steps[1].1["route"], &steps[1].1["to"], &steps[1].1["by"]), (&"cart".into(), &"50%".into(), &"rollout".into()));
+    assert_eq!(
+        (&steps[1].1["route"], &steps[1].1["to"], &steps[1].1["by"]),
+        (&"cart".into(), &"50%".into(), &"rollout".into())
+    );
     // A lowering asks nobody, and whoever did it.
     status.store(500, Ordering::SeqCst);
     let before = gate.seen().len();
@@ -120,8 +126,10 @@ async fn tries_of_one_message_have_one_id_and_a_slack_is_told_in_a_line() {
     let sample = r#"strangler_hooks_total{hook="post_step",outcome="delivered",route="cart"}"#;
     proxy.wait_for_metric(sample, 1.0).await;
     let tried = told(&flaky, "rollout.post_step", 3).await;
-    let ids: std::collections::BTreeSet<_> =
-        tried.iter().map(|(headers, body)| (headers["webhook-id"].to_str().unwrap(), body["id"].as_str().unwrap())).collect();
+    let ids: std::collections::BTreeSet<_> = tried
+        .iter()
+        .map(|(headers, body)| (headers["webhook-id"].to_str().unwrap(), body["id"].as_str().unwrap()))
+        .collect();
     assert_eq!(ids.len(), 1, "{ids:?}");
     let text: Value = serde_json::from_slice(&slack.seen()[0].body).unwrap();
     assert!(text["text"].as_str().unwrap().starts_with("*cart* went up, none → 10%: "), "{text}");
@@ -176,7 +184,8 @@ async fn wicked_receivers_hold_the_raise_with_words_and_nothing_else() {
             "admin" => format!("http://localhost:{port}/livez"),
             _ => receiver.url(),
         };
-        let keys = format!("hooks: [{{webhook: '{url}', key_file: hook.key, when: [pre_step], timeout: 1s, retries: 0}}]");
+        let keys =
+            format!("hooks: [{{webhook: '{url}', key_file: hook.key, when: [pre_step], timeout: 1s, retries: 0}}]");
         let mut plan = planned(&legacy, &extracted, &quick(&keys));
         if kind == "admin" {
             plan = plan.without("--admin").argument("--admin").argument(&format!("127.0.0.1:{port}"));
@@ -198,7 +207,8 @@ async fn a_receiver_that_never_answers_delays_no_rollback_and_drops_what_is_too_
     let is_failing = Arc::<std::sync::atomic::AtomicBool>::default();
     let (legacy, extracted) = (service(Arc::default()).await, service(Arc::clone(&is_failing)).await);
     let silent = Backend::hanging().await;
-    let keys = format!("hooks: [{{webhook: '{}', key_file: hook.key, when: [event, rollback], timeout: 1m}}]", silent.url());
+    let keys =
+        format!("hooks: [{{webhook: '{}', key_file: hook.key, when: [event, rollback], timeout: 1m}}]", silent.url());
     let proxy = planned(&legacy, &extracted, &quick(&keys)).start().await;
     let users = Users::new();
     climb(&proxy, &users, "50%").await;
@@ -283,7 +293,9 @@ fn sample(value: &str) -> String {
 fn vetoed(more: &str) -> String {
     quick("roll_back_to: legacy").replace(
         "latency: never",
-        &format!("latency: never, prometheus: [{{query: 'sum(rate(errors[5m]))', max: 0.01, every: 1s, timeout: 1s{more}}}]"),
+        &format!(
+            "latency: never, prometheus: [{{query: 'sum(rate(errors[5m]))', max: 0.01, every: 1s, timeout: 1s{more}}}]"
+        ),
     )
 }
 
@@ -358,3 +370,165 @@ async fn what_is_wrong_with_a_hook_is_said_without_its_secret() {
     assert!(!said.contains("hush"), "{said}");
 }
 
+#[tokio::test]
+async fn an_objective_takes_over_where_no_legacy_is_left() {
+    let is_failing = Arc::<std::sync::atomic::AtomicBool>::default();
+    let (legacy, extracted) = (service(Arc::default()).await, service(Arc::clone(&is_failing)).await);
+    let rollout = quick("slo: {success: 95%}").replace("[10%, 50%]", "[50%, 100%]");
+    let keys = format!("{rollout}, fallback: never");
+    let proxy = planned(&legacy, &extracted, &keys).start().await;
+    let users = Users::new();
+    climb(&proxy, &users, "100%").await;
+    users.ask(&proxy, 150).await;
+    status_says(&proxy, "it is at its last step").await;
+    let begun = Instant::now();
+    while route(&proxy).await["rollout"]["gates"]["slo"]["state"] != "passed" {
+        users.ask(&proxy, 20).await;
+        assert!(begun.elapsed() < PATIENCE, "{:#}", route(&proxy).await);
+    }
+    is_failing.store(true, Ordering::SeqCst);
+    climb(&proxy, &users, "0%").await;
+    let (_, said) = cli(&proxy, &["audit", "cart"]);
+    assert!(said.contains("rollout_back"), "{said}");
+}
+
+#[tokio::test]
+async fn a_service_that_answers_402_to_everything_is_rolled_back_whatever_the_route_calls_it() {
+    let legacy = service(Arc::default()).await;
+    let extracted = Backend::with(|_| answer(402)).await;
+    let ladder = quick("roll_back_to: legacy").replace("[10%, 50%]", "[50%, 60%]").replace("50pp", "5pp");
+    for success in ["", ", success: {status: [402]}"] {
+        let proxy = planned(&legacy, &extracted, &format!("{ladder}{success}")).start().await;
+        let users = Users::new();
+        climb(&proxy, &users, "50%").await;
+        climb(&proxy, &users, "0%").await;
+        let (_, said) = cli(&proxy, &["audit", "cart"]);
+        assert!(said.contains("answers 4xx more often than legacy"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_route_calls_a_success_is_no_failure_of_its_rollout() {
+    let legacy = service(Arc::default()).await;
+    let extracted = Backend::with(|_| answer(503)).await;
+    let ladder = quick("roll_back_to: legacy").replace("[10%, 50%]", "[50%, 60%]").replace("50pp", "20pp");
+    for (success, expect) in [("", "0%"), (", success: {status: [503]}", "60%")] {
+        let proxy = planned(&legacy, &extracted, &format!("{ladder}{success}")).start().await;
+        let users = Users::new();
+        climb(&proxy, &users, "50%").await;
+        climb(&proxy, &users, expect).await;
+    }
+}
+
+/// A service whose calls end so.
+async fn grpc_service(status: &'static str, in_the_head: bool) -> Backend {
+    use http_body_util::BodyExt as _;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    Backend::serving(Arc::default(), move |stream| async move {
+        let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
+            let _ = request.into_body().collect().await;
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", status.parse().unwrap());
+            let (mut sender, body) = http_body_util::channel::Channel::<Bytes>::new(4);
+            let mut answer = Response::builder().header("content-type", "application/grpc").body(body).unwrap();
+            if in_the_head {
+                answer.headers_mut().extend(trailers);
+            } else {
+                let _ = sender.send_data(Bytes::from_static(b"\0\0\0\0\0")).await;
+                let _ = sender.send_trailers(trailers).await;
+            }
+            Ok::<_, std::convert::Infallible>(answer)
+        });
+        let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_grpc_service_is_judged_by_how_its_calls_end() {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let legacy = grpc_service("0", false).await;
+    for (status, in_the_head, words) in
+        [("14", false, "fail"), ("14", true, "fail"), ("7", false, "answers 4xx more often"), ("0", false, "")]
+    {
+        let extracted = grpc_service(status, in_the_head).await;
+        let (legacy, extracted) = (legacy.url().replace("http:", "h2c:"), extracted.url().replace("http:", "h2c:"));
+        let ladder = quick("roll_back_to: legacy").replace("[10%, 50%]", "[50%, 60%]").replace("50pp", "20pp");
+        let text = format!(
+            "version: 1\nlegacy: {legacy}\njourneys: {{users: {{sticky_on: ['header:x-user-id'], lease: 0s}}}}\nroutes:\n  - {{name: cart, match: 'POST /shop.Cart/Get', extracted: {extracted}, journey: users, breaker: never, rollout: {ladder}}}\n",
+        );
+        let proxy = Plan::file(&text).argument("--trusted-proxies=127.0.0.0/8").start().await;
+        let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let begun = Instant::now();
+        for user in 0u32.. {
+            let request = http::Request::post("http://shop.example.com/shop.Cart/Get")
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .header("x-user-id", format!("user-{user}"))
+                .header("x-forwarded-for", format!("10.{}.{}.{}", user >> 16 & 255, user >> 8 & 255, user & 255))
+                .body(Full::new(Bytes::from_static(b"\0\0\0\0\0")))
+                .unwrap();
+            let _ = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap();
+            if user % 50 == 0 {
+                let now = route(&proxy).await;
+                let why = now["rollout"]["latched"].as_str().unwrap_or_default();
+                if if words.is_empty() { now["weight_in_force"] == "60%" } else { why.contains(words) } {
+                    break;
+                }
+                assert!(!words.is_empty() || why.is_empty(), "{why}");
+                assert!(begun.elapsed() < PATIENCE, "{status}, {in_the_head}: {:#}", route(&proxy).await);
+            }
+        }
+    }
+}
+
+/// What waits is bounded: 10,000 messages at once to one that never answers, and all the others get theirs.
+#[tokio::test]
+async fn ten_thousand_messages_at_once_are_bounded_and_a_rollback_is_not_lost() {
+    use strangler_core::hook::{Kind, Message};
+    let (silent, well) = (Backend::hanging().await, receiver(Arc::new(AtomicU16::new(200))).await);
+    let table = strangler::config::load(
+        format!(
+            "version: 1\nlegacy: http://127.0.0.1:1\nroutes: [{{name: cart, match: /cart, extracted: http://127.0.0.1:2, rollout: {{notify: [{{webhook: '{}', timeout: 1m}}, {{webhook: '{}', when: [roll_back]}}]}}}}]",
+            silent.url(),
+            well.url()
+        )
+        .as_bytes(),
+    )
+    .table
+    .unwrap();
+    let policy = table.routes()[0].rollout.clone().unwrap();
+    let metrics = strangler::telemetry::metrics::Metrics::new("test").unwrap();
+    let hooks = strangler::hooks::Hooks::new(tokio::runtime::Handle::current(), Arc::clone(&metrics), Vec::new());
+    let message = |kind| Message {
+        kind,
+        route: "cart".parse().unwrap(),
+        from: "10%".to_owned(),
+        to: "50%".to_owned(),
+        verdict: "hold",
+        reason: "hook",
+        why: "because".to_owned(),
+        by: "rollout".to_owned(),
+        release: None,
+        numbers: Value::Null,
+        at_unix_ms: 0,
+    };
+    // One is on its way, and stays so.
+    hooks.tell(&policy, message(Kind::Hold));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = Instant::now();
+    for index in 0..10_000 {
+        hooks.tell(&policy, message(if index == 5_000 { Kind::Rollback } else { Kind::Hold }));
+    }
+    eprintln!("10,000 messages were taken in {:?}", begun.elapsed());
+    told(&well, "rollout.rollback", 1).await;
+    let waiting = hooks.waiting();
+    assert!(waiting <= 256, "{waiting}");
+    assert_eq!(hooks.waiting_rollbacks(), 1);
+}

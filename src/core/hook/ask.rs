@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::runtime::Progress;
 use crate::route::{Hook, RolloutPolicy, Step, When};
+use crate::runtime::{Note, Progress, Release};
+use crate::weight::Weight;
 
 /// How long a refusal stands before is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
@@ -15,14 +16,17 @@ const LEAVE_HOLDS: Duration = Duration::from_mins(5);
 pub struct Question {
     /// The step it would enter.
     pub to: Step,
-    /// Where it stands: another time there is another question.
-    from: Progress,
+    /// Where it stands, and since when, once it has begun: another time there is another question.
+    weight: Weight,
+    entered: Option<Note>,
+    release: Option<Release>,
 }
 
 impl Question {
     /// Of a raise.
     pub fn new(from: &Progress, to: Step) -> Question {
-        Question { to, from: from.clone() }
+        let entered = from.is_begun.then(|| from.entered.clone());
+        Question { to, weight: from.weight, entered, release: from.release.clone() }
     }
 
     /// On which occasions a hook is asked.

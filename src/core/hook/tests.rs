@@ -81,6 +81,9 @@ fn a_raise_is_asked_for_once_and_again_after_a_refusal() {
     assert_eq!(asking.leave(&question, second(2)), Some(Leave::Given));
     assert_eq!(asking.leave(&question, second(302)), None, "what was true once may not be later");
     assert_eq!(asking.leave(&Question::new(&at("1%"), step("50%")), second(2)), None, "another raise");
+    // Before its first step it stands nowhere, and at every look since that look.
+    let fresh = |at_ms| Question::new(&Progress::fresh(Note::new("ops", at_ms, "begins").unwrap()), step("1%"));
+    assert_eq!(fresh(1), fresh(2));
 }
 
 #[test]
@@ -155,7 +158,10 @@ fn a_hold_that_somebody_should_know_of_is_told_once() {
     assert_eq!(told(Reason::ExternalVeto, 1), 1);
     assert_eq!(told(Reason::ExternalVeto, 2), 0);
     // It comes and goes: one message in ten minutes.
-    assert_eq!((3..600).map(|at| told(if at % 2 == 0 { Reason::ExternalVeto } else { Reason::Soak }, at)).sum::<usize>(), 0);
+    assert_eq!(
+        (3..600).map(|at| told(if at % 2 == 0 { Reason::ExternalVeto } else { Reason::Soak }, at)).sum::<usize>(),
+        0
+    );
     assert_eq!(told(Reason::AwaitingApproval, 600), 1);
     assert_eq!(told(Reason::Soak, 601) + told(Reason::ExternalVeto, 602), 1);
 }

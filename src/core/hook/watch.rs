@@ -56,20 +56,29 @@ struct Stood {
     release: Option<Release>,
 }
 
-impl Watch {
-    /// Takes a look; answers what is to be told. `at`: of a clock that does not jump.
-    pub fn follow(&mut self, now: &Now<'_>, at: Duration) -> Vec<Message> {
-        let progress = now.progress;
-        let stands = Stood {
+impl Stood {
+    fn of(progress: &Progress, is_killed: bool) -> Stood {
+        Stood {
             weight: progress.weight,
             is_begun: progress.is_begun,
-            is_killed: now.is_killed,
+            is_killed,
             is_latched: progress.latched.is_some(),
             is_held: progress.held.is_some(),
             release: progress.release.clone(),
-        };
+        }
+    }
+}
+
+impl Watch {
+    /// Takes how it stands before the first look does anything: what was before the start is no news, what that look does is.
+    pub fn begin(&mut self, progress: &Progress, is_killed: bool) {
+        self.stood.get_or_insert_with(|| Stood::of(progress, is_killed));
+    }
+
+    /// Takes a look; answers what is to be told. `at`: of a clock that does not jump.
+    pub fn follow(&mut self, now: &Now<'_>, at: Duration) -> Vec<Message> {
+        let stands = Stood::of(now.progress, now.is_killed);
         let mut messages = Vec::new();
-        // Of what was before the start nothing is told: it was, then.
         if let Some(stood) = self.stood.replace(stands.clone()) {
             messages.extend(moved(now, &stood, &stands));
         }

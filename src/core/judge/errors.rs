@@ -75,7 +75,11 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
             "extracted {} more often than legacy, and not beyond {margin}: {}; {}",
             kind.does,
             kind.words(),
-            if worse_by.is_some() { "not proven to be within it" } else { "a person decides, or `worse_by` says what is tolerated" }
+            if worse_by.is_some() {
+                "not proven to be within it"
+            } else {
+                "a person decides, or `worse_by` says what is tolerated"
+            }
         );
         return report(State::Open, why).because(Reason::WithinMargin);
     }
@@ -91,7 +95,11 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
     if is_passed {
         let why = match worse {
             Some(kind) => {
-                format!("extracted {} more often than legacy, by less than the declared {margin}: {}", kind.does, kind.words())
+                format!(
+                    "extracted {} more often than legacy, by less than the declared {margin}: {}",
+                    kind.does,
+                    kind.words()
+                )
             }
             None => format!("extracted fails no more than legacy, within {margin}"),
         };

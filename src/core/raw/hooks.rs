@@ -37,8 +37,7 @@ fn hook<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Hook> {
 }
 
 fn notice<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Hook> {
-    const WORDS: [(&str, When); 3] =
-        [("roll_back", When::Rollback), ("hold", When::Hold), ("promote", When::PostStep)];
+    const WORDS: [(&str, When); 3] = [("roll_back", When::Rollback), ("hold", When::Hold), ("promote", When::PostStep)];
     const FORMATS: [(&str, HookFormat); 2] = [("json", HookFormat::Json), ("slack", HookFormat::Slack)];
     let fields = reader.fields(node, &keys::NOTIFY)?;
     let common = common(reader, node, &fields);
@@ -61,7 +60,8 @@ fn common<'a>(reader: &mut Reader<'a>, node: &'a Node, fields: &Fields<'a>) -> O
     let retries = reader.key(fields, "retries", |reader, node| reader.count_u32(node, 0, TIMES_MAX));
     let to = match (url, url_file, fields.has("webhook"), fields.has("webhook_file")) {
         (_, _, true, true) => {
-            reader.fault(fields.place("webhook_file"), "`webhook` and `webhook_file` say the same; take one of them out");
+            reader
+                .fault(fields.place("webhook_file"), "`webhook` and `webhook_file` say the same; take one of them out");
             None
         }
         (_, _, false, false) => {

@@ -135,7 +135,8 @@ fn query<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Query> {
     let every = reader.key(&fields, "every", |reader, node| turn(reader, node, EVERY_MIN));
     let timeout = reader.key(&fields, "timeout", |reader, node| turn(reader, node, Duration::from_millis(1)));
     if !fields.has("max") && !fields.has("min") {
-        let help = Some("write the largest value that lets it rise, as in `max: 0.01`, or the smallest, `min`".to_owned());
+        let help =
+            Some("write the largest value that lets it rise, as in `max: 0.01`, or the smallest, `min`".to_owned());
         reader.fault_with_help(fields.span_or(node), "a query without `max` and `min` forbids nothing", help);
         return None;
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cidr::Cidr;
-use crate::web::WebUrl;
 use crate::server::{ClientLimits, Drain, ListenerConfig};
+use crate::web::WebUrl;
 
 /// What one source says. A flag wins over its variable, both over the file, the file over the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

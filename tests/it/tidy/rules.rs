@@ -9,7 +9,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "run",
         &[
-            "args", "cli", "proxy", "shadow", "rollout", "hooks", "admin", "config", "live", "store", "telemetry",
+            "args",
+            "cli",
+            "proxy",
+            "shadow",
+            "rollout",
+            "hooks",
+            "admin",
+            "config",
+            "live",
+            "store",
+            "telemetry",
             "upstream",
         ],
     ),

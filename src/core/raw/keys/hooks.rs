@@ -14,7 +14,12 @@ pub(in crate::raw) static HOOK: Block = Block {
             "",
             "Where: `https://`, or `http://` for a loopback or private address. This, or `webhook_file`.",
         ),
-        Key::optional("webhook_file", FILE, "", "A file that holds the URL, read each time; for URLs that are secrets."),
+        Key::optional(
+            "webhook_file",
+            FILE,
+            "",
+            "A file that holds the URL, read each time; for URLs that are secrets.",
+        ),
         Key::required(
             "key_file",
             FILE,
@@ -41,7 +46,12 @@ pub(in crate::raw) static NOTIFY: Block = Block {
             "",
             "Where: `https://`, or `http://` for a loopback or private address. This, or `webhook_file`.",
         ),
-        Key::optional("webhook_file", FILE, "", "A file that holds the URL, read each time; for URLs that are secrets."),
+        Key::optional(
+            "webhook_file",
+            FILE,
+            "",
+            "A file that holds the URL, read each time; for URLs that are secrets.",
+        ),
         Key::optional(
             "when",
             Shape::List(&Shape::OneOf(&["roll_back", "hold", "promote"])),
