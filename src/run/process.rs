@@ -190,7 +190,7 @@ impl Process {
         let outside =
             Outside::start(control, live.clone(), &metrics, options.prometheus.clone(), admin_bound, proxy.begun);
         let rolling = Rolling::start(
-            rollouts::parts(&proxy, &live, &hand, &store, &metrics, &views, &book, &outside),
+            rollouts::parts(&proxy, &live, &hand, &store, &views, &book, &outside),
             predecessor.is_some(),
         )
         .map_err(system("the thread that moves rollouts"))?;

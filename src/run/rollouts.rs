@@ -21,7 +21,6 @@ use crate::rollout::{self, Beside, Decided, Parts, Views};
 use crate::run::coverage;
 use crate::run::hooks::Outside;
 use crate::store::Store;
-use crate::telemetry::metrics::Metrics;
 
 /// How long a process that takes over waits: the one before it still moves rollouts until it has let go.
 const AFTER_ANOTHER: Duration = Duration::from_secs(5);
@@ -73,7 +72,6 @@ pub(super) fn parts(
     live: &Arc<Live<Attached>>,
     hand: &Arc<Control>,
     store: &Store,
-    metrics: &Arc<Metrics>,
     views: &Arc<Views>,
     book: &Arc<Mutex<Book>>,
     outside: &Outside,
@@ -82,11 +80,11 @@ pub(super) fn parts(
     let (queries, asking, telling, begun) =
         (outside.queries.clone(), outside.hooks.clone(), outside.hooks.clone(), proxy.begun);
     let publish: Arc<dyn Publish> = live.clone();
-    let (mover, attached, counts) = (Arc::clone(hand), Arc::clone(live), Arc::clone(metrics));
+    let (mover, attached, counts) = (Arc::clone(hand), Arc::clone(live), Arc::clone(&proxy.metrics));
     Parts {
         live: publish,
         store: store.clone(),
-        metrics: Arc::clone(metrics),
+        metrics: Arc::clone(&proxy.metrics),
         witnesses: Arc::clone(&proxy.settings.witnesses),
         mover: Box::new(move |Decided { route, before, after, what }| {
             let hand = Arc::clone(&mover);

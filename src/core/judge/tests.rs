@@ -106,6 +106,18 @@ fn what_is_tolerated_follows_the_weight_where_nobody_says() {
 }
 
 #[test]
+fn what_may_only_veto_promotes_nothing() {
+    let mut evidence = seen("50%", (100_000, 0), (100_000, 0));
+    evidence.external = Some(External::Met);
+    let gates = Gates { prometheus: vec![Query { max: Some(1.0), ..Query::of("up") }], ..Gates::default() };
+    assert_eq!(said(&gates, &evidence), (Decision::Hold, Reason::Insufficient));
+    evidence.external = Some(External::Exceeded);
+    evidence.external_why = Some("`up` is 2, above 1".to_owned());
+    let verdict = judge(&gates, &evidence);
+    assert_eq!((verdict.reason, verdict.why.as_str()), (Reason::ExternalVeto, "prometheus: `up` is 2, above 1"));
+}
+
+#[test]
 fn what_is_declared_tolerable_is_so_of_status_classes_too() {
     let mut evidence = seen("50%", (100_000, 500), (100_000, 500));
     let stage = stage_mut(&mut evidence);
