@@ -17,6 +17,7 @@ mod signals;
 pub mod sockets;
 mod systemd;
 mod upgrade;
+mod verdicts;
 pub mod verbs;
 pub mod workers;
 
