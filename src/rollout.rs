@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use strangler_core::chain::chain;
-use strangler_core::judge::evidence::{Comparisons, CoverageResult};
+use strangler_core::hook::{self, Leave, Message, Question};
+use strangler_core::judge::evidence::{Comparisons, CoverageResult, External};
 use strangler_core::judge::hard::Trip;
 use strangler_core::judge::{Verdict, judge, judge_without_forecast};
 use strangler_core::name::RouteName;
@@ -56,7 +57,7 @@ pub struct Decided {
 pub type Mover = Box<dyn Fn(Decided) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// What is known of a route elsewhere.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Beside {
     /// Whether its breaker stands open.
     pub is_breaker_open: bool,
@@ -64,10 +65,18 @@ pub struct Beside {
     pub comparisons: Comparisons,
     /// What the coverage gate says; `None`: it is not asked.
     pub coverage: Option<CoverageResult>,
+    /// What the queries come to, and which of them decides; `None`: there are none.
+    pub external: Option<(External, Option<String>)>,
 }
 
 /// Tells what is known of a route elsewhere.
 pub type ReadBeside = Box<dyn Fn(&Route) -> Beside + Send + Sync>;
+
+/// Tells whether a raise has the leave of its hooks; asks them where that is not known, and does not wait.
+pub type AskLeave = Box<dyn Fn(&RolloutPolicy, &Question, &hook::Now<'_>) -> Leave + Send + Sync>;
+
+/// Tells those whom the policy names. Does not wait.
+pub type Tell = Box<dyn Fn(&RolloutPolicy, Message) + Send + Sync>;
 
 /// What the hand works on.
 pub struct Parts {
@@ -83,6 +92,10 @@ pub struct Parts {
     pub mover: Mover,
     /// From everywhere else.
     pub beside: ReadBeside,
+    /// Asks before a raise.
+    pub leave: AskLeave,
+    /// Says what has happened.
+    pub tell: Tell,
     /// What is shown.
     pub views: Arc<Views>,
     /// When the process began.
@@ -240,7 +253,7 @@ impl Hand {
         let trip = book.tick(&progress, &beside, passed, is_killed, self.parts.begun.elapsed());
         let wants_forecast = self.looks % FORECAST_EVERY == 1;
         let verdict = progress.is_begun.then(|| {
-            let evidence = book.ledger.evidence(progress.weight, beside.coverage, None);
+            let evidence = book.ledger.evidence(progress.weight, beside.coverage, beside.external.clone());
             if wants_forecast {
                 judge(&policy.gates, &evidence)
             } else {
@@ -261,10 +274,31 @@ impl Hand {
             is_state_known: self.is_known,
             now_unix_ms: now_unix_ms(),
         });
+        book.watch.begin(&progress, is_killed);
+        let looked = hook::Now {
+            route: &route.name,
+            progress: &progress,
+            found: &found,
+            verdict: verdict.as_ref(),
+            is_killed,
+            at_step: book.ledger.at_step(),
+            requests: book.ledger.requests_at(progress.weight),
+            now_unix_ms: now_unix_ms(),
+        };
+        let leave = match found.action {
+            Action::Rise(step) => (self.parts.leave)(policy, &Question::new(&progress, step), &looked),
+            Action::Stay | Action::Back(_) | Action::Page => Leave::Given,
+        };
+        let left = hook::with_leave(found.clone(), &leave);
         show(&self.parts.metrics, route, verdict.as_ref());
-        let stands = self.act(route, before, &progress, &found, trip).await.unwrap_or(progress);
-        if let Some(book) = self.books.get(&route.name) {
-            let view = view::of(policy, &stands, &found, verdict.as_ref(), &book.ledger);
+        let stands = self.act(route, before, &progress, &left, trip).await.unwrap_or_else(|| progress.clone());
+        let after = hook::Now { progress: &stands, found: &left, now_unix_ms: now_unix_ms(), ..looked };
+        let at = self.parts.begun.elapsed();
+        if let Some(book) = self.books.get_mut(&route.name) {
+            for message in book.watch.follow(&after, at) {
+                (self.parts.tell)(policy, message);
+            }
+            let view = view::of(policy, &stands, &left, verdict.as_ref(), &book.ledger);
             self.parts.views.put(&route.name, view, wants_forecast);
         }
     }

@@ -4,6 +4,7 @@ pub mod compare;
 mod coverage;
 mod discovery;
 mod first;
+mod hooks;
 pub mod judge;
 pub mod keys;
 pub mod lock;

@@ -16,6 +16,8 @@ pub const LEASE_S_MAX: u64 = 24 * 60 * 60;
 pub const STEPS_MAX: usize = 100;
 /// Most freezes of a rollout.
 pub const FREEZES_MAX: usize = 100;
+/// Most `hooks` of a rollout, and most entries of `notify`.
+pub const HOOKS_MAX: usize = 10;
 /// Most routes that a rollout waits for.
 pub const NEEDS_MAX: usize = 100;
 /// Most endpoints under `fall_through.declared`.

@@ -7,6 +7,7 @@ pub mod block;
 mod compare;
 mod conditions;
 mod fall_through;
+mod hooks;
 pub mod judge;
 mod leaf;
 mod looks;
@@ -94,10 +95,14 @@ impl RawConfig {
         self
     }
 
-    /// Puts the files that upstreams name, where their paths are relative, below the directory `base`; empty: as they are.
+    /// Puts the files that upstreams and rollouts name, where their paths are relative, below the directory `base`; empty: as they are.
     pub fn below(mut self, base: &str) -> RawConfig {
         for entry in &mut self.upstreams {
             entry.upstream = entry.upstream.take().map(|upstream| upstream.below(base));
+        }
+        let of_routes = self.routes.iter_mut().filter_map(|route| route.rollout.as_mut());
+        for rollout in of_routes.chain(self.defaults.rollout.as_mut()) {
+            rollout.value = std::mem::take(&mut rollout.value).below(base);
         }
         self
     }

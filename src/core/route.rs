@@ -4,6 +4,7 @@
 
 mod compare;
 mod fall_through;
+mod hook;
 mod keep;
 mod looks;
 mod rollout;
@@ -25,6 +26,7 @@ pub use crate::route::compare::{
     PointerError, PointerPattern, PointerSegment, Presence, RuleAction, StatusMode, StatusPolicy, ValueRule,
 };
 pub use crate::route::fall_through::{DeclaredEndpoint, FallThrough};
+pub use crate::route::hook::{Hook, HookFormat, HookTo, When};
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 pub use crate::route::looks::{LookPolicy, Sampling, VerdictPolicy};
 pub use crate::route::rollout::{Need, NeedError, RollBackTo, RolloutPolicy, Step, StepError};

@@ -24,6 +24,7 @@ use crate::rollout::Views;
 use crate::run::coverage::{self, Desk, Keeper};
 use crate::run::discovery;
 use crate::run::first::{First, tokens};
+use crate::run::hooks::Outside;
 use crate::run::keys::Keys;
 use crate::run::lock::Lock;
 use crate::run::options::Options;
@@ -195,8 +196,11 @@ impl Process {
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
         let views = Arc::<Views>::default();
+        let admin_bound = admin_listener.local_addr().unwrap_or(options.admin);
+        let outside =
+            Outside::start(control, live.clone(), &metrics, options.prometheus.clone(), admin_bound, proxy.begun);
         let rolling = Rolling::start(
-            rollouts::parts(&proxy, &live, &hand, &store, &metrics, &views, &book),
+            rollouts::parts(&proxy, &live, &hand, &store, &views, &book, &outside),
             predecessor.is_some(),
         )
         .map_err(system("the thread that moves rollouts"))?;
@@ -316,6 +320,7 @@ impl Process {
         }
         control.block_on(async { tokio::join!(keeper.end(), verdicts.end(), discovery.end()) });
         rolling.stop();
+        control.block_on(outside.end());
         control.block_on(store.close());
         end_reloading(reloading);
         tracing::info!("stopped");

@@ -152,6 +152,7 @@ pub struct Families {
     rollout_verdict: IntGaugeVec,
     transitions: IntCounterVec,
     last_transition: IntGaugeVec,
+    hooks: IntCounterVec,
     log_e: GaugeVec,
     coverage_missing: IntGaugeVec,
     discovered: IntGauge,
@@ -288,6 +289,7 @@ impl Metrics {
                 "1 for what the judge says of a route's rollout",
                 &["route", "verdict"],
             )?,
+            hooks: make.counter(rollout::HOOKS, "Messages to hooks of rollouts", &["route", "hook", "outcome"])?,
             transitions: make.counter(TRANSITIONS, "Moves of rollouts", &["route", "action", "actor"])?,
             last_transition: make.gauge(
                 LAST_TRANSITION,

@@ -29,6 +29,7 @@ mod life;
 mod limits;
 mod load;
 mod grpc;
+mod hooks;
 mod http2;
 mod http2_attacks;
 mod postgres;

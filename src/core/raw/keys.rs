@@ -1,6 +1,7 @@
 //! Every key of `routes.yaml` and `strangler.yaml`, once: what the walk accepts and what the schema says come from the same rows.
 
 mod compare;
+mod hooks;
 mod judge;
 mod rollout;
 mod route;
@@ -14,6 +15,7 @@ pub(in crate::raw) use compare::COMPARE;
 pub(in crate::raw) use compare::{
     A_A, COMPARE_BODY, COMPARE_HEADERS, COMPARE_JSON, COMPARE_KEEP, COMPARE_RULE, COMPARE_TOLERANCE, RECHECK, VERDICT,
 };
+pub(in crate::raw) use hooks::{HOOK, NOTIFY};
 pub use judge::EVIDENCE;
 pub(in crate::raw) use judge::{
     BEFORE, COMPARISONS, COUNTS, COVERAGE_RESULT, EVIDENCE_GATES, NOT_APPLICABLE, PAIR, QUERY, SLO, SPLIT, STAGE,
@@ -25,8 +27,8 @@ pub(in crate::raw) use route::{
 };
 pub use server::SERVER;
 pub(in crate::raw) use server::{
-    ACCESS_LOG, ADMIN, CERTIFICATE, DRAIN, HEADERS_MAX, LIMITS, LISTENER, LISTENER_TLS, RATE_MAX, STORE, TELEMETRY,
-    THREADS_MAX,
+    ACCESS_LOG, ADMIN, CERTIFICATE, DRAIN, HEADERS_MAX, LIMITS, LISTENER, LISTENER_TLS, PROMETHEUS, RATE_MAX, STORE,
+    TELEMETRY, THREADS_MAX,
 };
 pub(in crate::raw) use upstream::{HEALTH_CHECK, OUTLIER_DETECTION, OWN_NAMES, RETRY, TIMEOUTS, TLS, UPSTREAM};
 
@@ -97,6 +99,8 @@ pub enum Shape {
     Number,
     /// `http://host:port`.
     Url,
+    /// `https://host/path?query`.
+    WebUrl,
     /// A path template.
     Path,
     /// `GET /path`.

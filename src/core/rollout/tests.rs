@@ -34,6 +34,7 @@ fn policy() -> RolloutPolicy {
         window: None,
         freeze: Arc::new([]),
         needs: Arc::new([]),
+        hooks: Arc::new([]),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::calendar::{Freeze, Window};
 use crate::judge::Gates;
 use crate::name::RouteName;
+use crate::route::hook::Hook;
 use crate::weight::{Weight, WeightError};
 
 /// `rollout:`, filled up.
@@ -35,6 +36,8 @@ pub struct RolloutPolicy {
     pub freeze: Arc<[Freeze]>,
     /// Routes that must have come so far first.
     pub needs: Arc<[Need]>,
+    /// Whom it asks before it rises, and whom it tells what it did: those of `hooks`, then those of `notify`.
+    pub hooks: Arc<[Hook]>,
 }
 
 impl RolloutPolicy {

@@ -243,6 +243,7 @@ mod tests {
             window: None,
             freeze: Arc::new([]),
             needs: Arc::new([]),
+            hooks: Arc::new([]),
         }
     }
 

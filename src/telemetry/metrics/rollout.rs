@@ -4,6 +4,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::telemetry::metrics::Metrics;
 
+/// Messages to hooks, by route, hook (`pre_step`, `rollback`, …) and outcome (delivered, refused, failed, dropped).
+pub(super) const HOOKS: &str = "strangler_hooks_total";
+
+/// As in the `hook` and `outcome` labels.
+const OCCASIONS: [&str; 6] = ["pre_step", "confirm_promotion", "post_step", "rollback", "hold", "event"];
+const OUTCOMES: [&str; 4] = ["delivered", "refused", "failed", "dropped"];
+
 /// What a judge says, as in the `verdict` label.
 const VERDICTS: [&str; 3] = ["promote", "hold", "roll_back"];
 /// As in the `gate` label.
@@ -29,6 +36,11 @@ impl Metrics {
         self.last_transition.with_label_values(&[route]).set(i64::try_from(now_s).unwrap_or(i64::MAX));
     }
 
+    /// A message to a hook came to its end.
+    pub fn count_hook(&self, route: &str, hook: &str, outcome: &str) {
+        self.hooks.with_label_values(&[route, hook, outcome]).inc();
+    }
+
     /// Pairs of a route that a gate on mismatches counts, and those of them that speak against extracted: answers that differ for sure or
     /// beyond finding out, and failures that are extracted's.
     pub fn comparisons_of(&self, route: &str) -> (u64, u64) {
@@ -46,6 +58,9 @@ impl Metrics {
         }
         for gate in GATES {
             let _ = self.log_e.remove_label_values(&[route, gate]);
+        }
+        for (hook, outcome) in OCCASIONS.iter().flat_map(|hook| OUTCOMES.iter().map(move |outcome| (hook, outcome))) {
+            let _ = self.hooks.remove_label_values(&[route, *hook, *outcome]);
         }
         let _ = self.last_transition.remove_label_values(&[route]);
     }

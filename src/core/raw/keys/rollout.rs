@@ -49,8 +49,19 @@ pub(in crate::raw) static ROLLOUT: Block = Block {
             "Routes that must have come so far first, as in `users@100%`.",
         ),
         Key::not_yet("bake", "How long legacy stays warm after 100 %."),
-        Key::not_yet("notify", "Who is told of what."),
-        Key::not_yet("slo", "What must hold once there is no legacy side to compare with."),
+        Key::optional(
+            "hooks",
+            Shape::List(&Shape::Block(&super::HOOK)),
+            "[]",
+            "Signed webhooks: asked before a raise, or told after a move.",
+        ),
+        Key::optional("notify", Shape::List(&Shape::Block(&super::NOTIFY)), "[]", "Who is told of what."),
+        Key::optional(
+            "slo",
+            Shape::Block(&super::SLO),
+            "",
+            "What must hold once there is no legacy side to compare with: at 100%, and a rollback by it obeys `data`.",
+        ),
     ],
 };
 
@@ -102,7 +113,12 @@ pub(in crate::raw) static GATES: Block = Block {
             "on where the route is compared",
             "What legacy serves has been compared.",
         ),
-        Key::not_yet("prometheus", "Queries that may veto."),
+        Key::optional(
+            "prometheus",
+            Shape::List(&Shape::Block(&super::QUERY)),
+            "[]",
+            "Queries to a Prometheus server that may hold a raise, and do nothing else.",
+        ),
     ],
 };
 
