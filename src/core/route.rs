@@ -25,7 +25,7 @@ pub use crate::route::compare::{
 };
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 pub use crate::route::looks::{LookPolicy, Sampling, VerdictPolicy};
-pub use crate::route::rollout::{Need, NeedError, RollBackTo, RolloutPolicy, Step, StepError};
+pub use crate::route::rollout::{Bake, Need, NeedError, RollBackTo, RolloutPolicy, Step, StepError};
 pub use crate::route::shadow::{ReadTemplate, ReadTemplateError, SafePost, ShadowPolicy, UnsafeShadow};
 use crate::side::Side;
 use crate::template::PathPattern;

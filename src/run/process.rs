@@ -20,7 +20,7 @@ use crate::proxy::attached::Attached;
 use crate::proxy::listener;
 use crate::proxy::pins::Pins;
 use crate::proxy::{self, CopyQueue, Proxy};
-use crate::rollout::Views;
+use crate::rollout::{Condition, Views};
 use crate::run::coverage::{self, Desk, Keeper};
 use crate::run::first::{First, tokens};
 use crate::run::keys::Keys;
@@ -185,8 +185,10 @@ impl Process {
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
         let views = Arc::<Views>::default();
+        let condition = Arc::<Condition>::default();
         let rolling = Rolling::start(
             rollouts::parts(&proxy, &live, &hand, &store, &metrics, &views, &book),
+            Arc::clone(&condition),
             predecessor.is_some(),
         )
         .map_err(system("the thread that moves rollouts"))?;
@@ -207,7 +209,7 @@ impl Process {
         .map_err(system("the threads of the data plane"))?;
 
         let (apply, applies) = mpsc::channel(4);
-        control.spawn(serve_applies(applies, reloading.handle()));
+        control.spawn(serve_applies(applies, reloading.handle(), Arc::clone(&hand)));
         let (upgrade, upgrades) = mpsc::channel(1);
         let (found, mut heirs) = mpsc::channel(1);
         control.spawn(Arc::clone(&upgrader).serve(upgrades, found));
@@ -215,8 +217,8 @@ impl Process {
             control: Arc::clone(&hand),
             tokens: tokens(&options),
             hosts: options.admin_hosts.clone(),
-            metrics: report::renderer(&live, &metrics),
-            readiness: readiness(&shared_status, &draining),
+            metrics: report::renderer(&live, &metrics, &condition),
+            readiness: readiness(&shared_status, &draining, &condition),
             numbers: report::numbers(&metrics, &ledger),
             plane: report::plane(&live),
             verdicts: report::verdicts(&ledger),

@@ -13,18 +13,18 @@ use crate::support::backend::Backend;
 use crate::support::proxy::{Plan, Proxy, strangler};
 
 /// Longest wait for something that takes seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn answer(status: u16) -> Response<Bytes> {
+pub(crate) fn answer(status: u16) -> Response<Bytes> {
     Response::builder().status(status).body(Bytes::from_static(b"{}")).unwrap()
 }
 
 /// A service that fails while it is told to.
-async fn service(is_failing: Arc<AtomicBool>) -> Backend {
+pub(crate) async fn service(is_failing: Arc<AtomicBool>) -> Backend {
     Backend::with(move |_| answer(if is_failing.load(Ordering::SeqCst) { 500 } else { 200 })).await
 }
 
-fn plan(legacy: &Backend, extracted: &Backend, rollout: &str) -> Plan {
+pub(crate) fn plan(legacy: &Backend, extracted: &Backend, rollout: &str) -> Plan {
     let text = format!(
         "version: 1\nlegacy: {}\njourneys: {{users: {{sticky_on: ['header:x-user-id'], lease: 0s}}}}\nroutes:\n  - {{name: cart, match: 'GET /cart/{{id}}', extracted: {}, journey: users, breaker: never, rollout: {rollout}}}\n",
         legacy.url(),
@@ -34,14 +34,14 @@ fn plan(legacy: &Backend, extracted: &Backend, rollout: &str) -> Plan {
 }
 
 /// Many users, each from an address of its own: one address proves only so much in a minute.
-struct Users(AtomicU64);
+pub(crate) struct Users(AtomicU64);
 
 impl Users {
-    fn new() -> Users {
+    pub(crate) fn new() -> Users {
         Users(AtomicU64::new(1))
     }
 
-    async fn ask(&self, proxy: &Proxy, count: u64) -> u64 {
+    pub(crate) async fn ask(&self, proxy: &Proxy, count: u64) -> u64 {
         let mut good = 0;
         for _ in 0..count {
             let user = self.0.fetch_add(1, Ordering::SeqCst);
@@ -55,12 +55,12 @@ impl Users {
     }
 }
 
-async fn route(proxy: &Proxy) -> Value {
+pub(crate) async fn route(proxy: &Proxy) -> Value {
     serde_json::from_str(&proxy.admin(Method::GET, "/api/v1/routes/cart", "").await.body).unwrap()
 }
 
 /// Lets users come until the weight in force is this one. How many of them there were, and how many were answered well.
-async fn climb(proxy: &Proxy, users: &Users, weight: &str) -> (u64, u64) {
+pub(crate) async fn climb(proxy: &Proxy, users: &Users, weight: &str) -> (u64, u64) {
     let begun = std::time::Instant::now();
     let (mut all, mut good) = (0, 0);
     loop {
@@ -74,7 +74,7 @@ async fn climb(proxy: &Proxy, users: &Users, weight: &str) -> (u64, u64) {
     }
 }
 
-fn cli(proxy: &Proxy, arguments: &[&str]) -> (bool, String) {
+pub(crate) fn cli(proxy: &Proxy, arguments: &[&str]) -> (bool, String) {
     let mut command = strangler();
     let admin = format!("http://{}", proxy.admin);
     let output =
@@ -92,7 +92,7 @@ async fn killed_and_started(mut proxy: Proxy, routes: &str) -> Proxy {
     plan.start().await
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -103,7 +103,7 @@ fn copy_dir(from: &Path, to: &Path) {
 }
 
 /// Waits until people are told this.
-async fn status_says(proxy: &Proxy, words: &str) {
+pub(crate) async fn status_says(proxy: &Proxy, words: &str) {
     let begun = std::time::Instant::now();
     loop {
         let (_, said) = cli(proxy, &["status"]);
@@ -115,7 +115,7 @@ async fn status_says(proxy: &Proxy, words: &str) {
     }
 }
 
-const QUICK: &str = "{steps: [10%, 50%, 100%], step: {at_least: 1s, warmup: 0s, min_requests: 5}, gates: {errors: {worse_by: 50pp}, latency: never}}";
+pub(crate) const QUICK: &str = "{steps: [10%, 50%, 100%], step: {at_least: 1s, warmup: 0s, min_requests: 5}, gates: {errors: {worse_by: 50pp}, latency: never}}";
 
 #[tokio::test]
 async fn a_sound_service_climbs_its_ladder_by_itself() {

@@ -168,7 +168,6 @@ routes:
 #[test]
 fn what_is_not_built_is_refused_as_such() {
     for (keys, what) in [
-        ("rollout: {bake: {for: 14d}}", "bake"),
         ("rollout: {notify: []}", "notify"),
         ("rollout: {slo: {success: 99.9%}}", "slo"),
         ("rollout: {gates: {prometheus: []}}", "prometheus"),
