@@ -455,6 +455,8 @@ impl Hand {
             Some(Ok(stored)) => {
                 self.learn(&stored);
                 self.ledgers = Ledgers::Known;
+                // What was waited for is here: the first look need not wait any longer.
+                self.last_look = None;
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "what rollouts had counted cannot be read yet: nothing rises");
