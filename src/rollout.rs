@@ -251,18 +251,14 @@ impl Hand {
         for climb in snapshot.table().climbs() {
             // What cannot be judged stays where it is, and keeps nobody else from being judged.
             let looked = catch_unwind(AssertUnwindSafe(|| self.look_at(&snapshot, &climb, passed)));
-            match looked {
-                Ok(raise) => raises.extend(raise),
-                Err(_) => {
-                    self.parts.metrics.count_rollout_panic();
-                    let routes: Vec<&str> = climb
-                        .iter()
-                        .filter_map(|index| snapshot.table().routes().get(*index))
-                        .map(|route| route.name.as_str())
-                        .collect();
-                    tracing::error!(?routes, "a rollout cannot be judged: it stays where it is");
-                }
+            if let Ok(raise) = looked {
+                raises.extend(raise);
+                continue;
             }
+            self.parts.metrics.count_rollout_panic();
+            let named = climb.iter().filter_map(|index| snapshot.table().routes().get(*index));
+            let routes: Vec<&str> = named.map(|route| route.name.as_str()).collect();
+            tracing::error!(?routes, "a rollout cannot be judged: it stays where it is");
         }
         self.compare_routes();
         raises

@@ -116,7 +116,7 @@ async fn killed_at_any_moment_a_rollout_goes_on_where_it_stood_and_counts_nobody
         let moved = moves(&proxy).await;
         let (what, to) = moved.first().unwrap();
         // Between the start and this look it may have risen once more, and that is on record, too.
-        let is_last = |to: &str| Value::from(to) == weight;
+        let is_last = |to: &str| weight == to;
         assert!(what == "rollout_step" && is_last(to), "{round}: {weight} and {moved:?}");
         let percent = |text: &Value| text.as_str().unwrap().trim_end_matches('%').parse::<u32>().unwrap();
         assert!(
@@ -317,7 +317,7 @@ async fn a_store_that_stands_still_delays_no_lowering() {
     let (first, last) = (lowered.values().min().unwrap(), lowered.values().max().unwrap());
     eprintln!(
         "load | six routes lowered while the store stands still | the last within two looks | {last:?} after the last failure, {:?} after the first of them",
-        *last - *first
+        last.saturating_sub(*first)
     );
     assert!(*last < Duration::from_secs(4), "one look each would be 12 s: {lowered:?}");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();

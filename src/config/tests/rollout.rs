@@ -121,7 +121,10 @@ fn what_makes_no_sense_is_refused_where_it_stands() {
         ),
         ("rollout: {bake: {holdback: 1%}}", "routes[0].rollout.bake"),
         ("rollout: {bake: {for: 1h, holdback: 51%}}", "routes[0].rollout.bake.holdback: a holdback is 50% at most"),
-        ("release_header: x-release", "routes[0].release_header: only a rollout asks which release answers"),
+        (
+            "release_header: x-release",
+            "routes[0].release_header: only a rollout or a comparison asks which release answers",
+        ),
         (
             "locate: {param: x, rules: [], else: legacy}, rollout: {}",
             "routes[0].rollout: `locate` decides the side of this route",

@@ -124,13 +124,11 @@ impl Ladder {
             _ => {}
         }
         let pairs = steps.iter().zip(steps.iter().skip(1));
-        match (1..).zip(pairs).find(|(_, (one, next))| next <= one) {
-            Some((at, _)) => Err(LadderError::NotRising(at)),
-            None => {
-                let terms = Terms { at_least: Duration::from_secs(at_least_s), min_requests };
-                Ok(Ladder { steps, terms })
-            }
+        if let Some((at, _)) = (1..).zip(pairs).find(|(_, (one, next))| next <= one) {
+            return Err(LadderError::NotRising(at));
         }
+        let terms = Terms { at_least: Duration::from_secs(at_least_s), min_requests };
+        Ok(Ladder { steps, terms })
     }
 
     /// With one more step on top, all of it: passing the last one is then a raise like any other.

@@ -34,6 +34,9 @@ impl RolloutAsk {
     }
 }
 
+/// What an ask makes of where a route stands.
+type Doing<'a> = Box<dyn Fn(&Route, Progress) -> Progress + 'a>;
+
 /// What is changed of one route's rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RolloutChange {
@@ -114,7 +117,7 @@ impl RuntimeState {
         let all: Vec<Progress> = stood.iter().map(|(_, before)| now(before)).collect();
         // The one that has come least far says what comes next.
         let last = all.iter().min_by_key(|progress| progress.step(policy)).cloned().unwrap_or_else(|| now(&None));
-        let after: Box<dyn Fn(&Route, Progress) -> Progress> = match ask {
+        let after: Doing<'_> = match ask {
             RolloutAsk::Hold => Box::new(|_, now| Progress { held: Some(note.clone()), ..now }),
             RolloutAsk::Resume if all.iter().all(|now| now.held.is_none() && now.latched.is_none()) => {
                 return Err(Refusal::NotHeld(route.name.clone()));

@@ -281,9 +281,11 @@ fn say_unasked_release(route: &RawRoute, raw: &RawConfig, faults: &mut Faults) {
         .journey
         .as_ref()
         .and_then(|name| raw.journeys.iter().find(|journey| journey.name.value == name.value)?.rollout.as_ref());
-    if let (Some(header), None) = (&route.release_header, route.rollout.as_ref().or(of_journey)) {
+    let compares = route.compare.as_ref().is_some_and(|compare| matches!(compare.value, Short::On(_)));
+    if let (Some(header), None, false) = (&route.release_header, route.rollout.as_ref().or(of_journey), compares) {
         let path = format!("routes[{}].release_header", route.index);
-        let message = "only a rollout asks which release answers, and this route has none";
-        faults.push(Fault::error(header.span, path, message).with_help("write `rollout:`, or take this out"));
+        let message = "only a rollout or a comparison asks which release answers, and this route has neither";
+        let help = "write `rollout:` or `compare:`, or take this out";
+        faults.push(Fault::error(header.span, path, message).with_help(help));
     }
 }
