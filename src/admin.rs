@@ -86,6 +86,9 @@ pub struct Readiness {
     pub config_stale: bool,
     /// Why the file on disk is not in force, if it was refused.
     pub config_refused: Option<String>,
+    /// Why no rollout is looked at now, so that all of them stay where they are; `None`: they are.
+    #[serde(default)]
+    pub rollouts_stopped: Option<String>,
 }
 
 /// What a route has done since the start.

@@ -109,9 +109,16 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
     let PlaneStatus { breakers, mut upstreams } = (admin.state.plane)();
     upstreams.truncate(rows_max);
     let indices = (page.offset.min(total)..total).take(limit);
+    let routes: Vec<Shown> = indices.filter_map(|index| shown(&admin, &snapshot, index, &breakers)).collect();
+    let mut alarms = alarms(&snapshot, &readiness, (control.store().kind(), &store), &breakers, &upstreams);
+    let of_rollout = |shown: &Shown| {
+        let alarm = shown.rollout.as_ref()?.get("alarm")?.as_str()?;
+        Some(format!("the rollout of `{}` {alarm}", shown.route.name))
+    };
+    alarms.extend(routes.iter().filter_map(of_rollout).take(NAMED_MAX));
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION"),
-        alarms: alarms(&snapshot, &readiness, (control.store().kind(), &store), &breakers, &upstreams),
+        alarms,
         readiness,
         store,
         changes_unsaved: control.store().changes_unsaved(),
@@ -121,7 +128,7 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
         moves_without_route: snapshot.orphans().iter().map(|name| name.as_str().to_owned()).collect(),
         legacy: snapshot.table().legacy().name.as_str().to_owned(),
         upstreams,
-        routes: indices.filter_map(|index| shown(&admin, &snapshot, index, &breakers)).collect(),
+        routes,
         routes_total: total,
     })
     .into_response())
@@ -152,6 +159,7 @@ fn alarms(
     if let Some(refused) = &readiness.config_refused {
         alarms.push(format!("the routes file on disk is not in force: {refused}"));
     }
+    alarms.extend(readiness.rollouts_stopped.iter().cloned());
     if let Some(why) = &store.why {
         let kept = if kind == "postgres" {
             "and are kept in the state directory until the database is back"

@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 
 pub use crate::admin::control::accepts::{AcceptError, AcceptedStatus};
 pub use crate::admin::control::kills::KillOutcome;
-pub use crate::admin::control::rollouts::{RolloutMove, RolloutOutcome};
+pub use crate::admin::control::rollouts::RolloutOutcome;
 use crate::live::Publish;
 use crate::live::accepted::LiveAccepted;
 use crate::store::{AuditEntry, Change, Store, StoreError, now_unix_ms};

@@ -197,7 +197,9 @@ pub(super) fn rollout(answer: &Value) -> String {
     let (route, asked) = (text(answer, "route"), text(answer, "asked"));
     let (from, to) = (text(answer, "from"), text(answer, "to"));
     let moved = if from == to { format!("at {to}") } else { format!("{from} → {to}") };
-    format!("{route}: {asked}, {moved}\n  {}\n{}", text(answer, "note"), warning(answer))
+    let with = texts(answer, "with");
+    let with = if with.is_empty() { String::new() } else { format!(", and {} with it", with.join(", ")) };
+    format!("{route}: {asked}, {moved}{with}\n  {}\n{}", text(answer, "note"), warning(answer))
 }
 
 /// What a rollout waits for, a line each.
@@ -207,8 +209,10 @@ fn climbing(route: &Value) -> Option<Vec<String>> {
     let at = if step.is_empty() { "before its first step".to_owned() } else { format!("at {step}") };
     let to = if next.is_empty() { String::new() } else { format!(" → {next}") };
     let verdict = format!("{} ({})", text(rollout, "verdict"), text(rollout, "reason"));
+    let journey = text(rollout, "journey");
+    let journey = if journey.is_empty() { journey } else { format!(" (climbs with all of the journey {journey})") };
     let mut lines = vec![format!(
-        "{}: {at}{to} since {} · {verdict}: {}",
+        "{}{journey}: {at}{to} since {} · {verdict}: {}",
         text(route, "name"),
         text(rollout, "since"),
         text(rollout, "why")
@@ -224,7 +228,25 @@ fn climbing(route: &Value) -> Option<Vec<String>> {
         };
         lines.push(format!("  {} needs {} more requests{eta}", plain(name), number(gate, "needs_requests")));
     }
+    lines.extend(prices(rollout));
+    let alarm = text(rollout, "alarm");
+    if !alarm.is_empty() {
+        lines.push(format!("  ALARM: it {alarm}"));
+    }
     Some(lines)
+}
+
+/// What the steps to come cost, on a line.
+fn prices(rollout: &Value) -> Option<String> {
+    let one = |price: &Value| {
+        let (step, time) = (text(price, "step"), strangler_core::rollout::words(number(price, "seconds")));
+        let gate = text(price, "gate");
+        let gate =
+            if gate.is_empty() { String::new() } else { format!(" ({gate}: {} requests)", number(price, "requests")) };
+        format!("{step} {time}{gate}")
+    };
+    let all: Vec<String> = list(rollout, "prices").iter().map(one).collect();
+    (!all.is_empty()).then(|| format!("  at this traffic the steps to come take about: {}", all.join(", ")))
 }
 
 pub(super) fn audit(answer: &Value) -> String {

@@ -102,6 +102,13 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// Adds one, unless it has been said.
+    pub fn push_once(&mut self, fault: Fault) {
+        if !self.kept.contains(&fault) {
+            self.push(fault);
+        }
+    }
+
     /// Adds one.
     pub fn push(&mut self, fault: Fault) {
         if fault.severity == Severity::Error {

@@ -216,5 +216,10 @@ fn contamination(case: &Case<'_>) -> Option<String> {
     })
 }
 
+/// The part of legacy's units that failed while users were split; `None`: there were none.
+pub fn legacy_failures(evidence: &Evidence) -> Option<f64> {
+    rates::legacy_rate(&rates::ERRORS.settled(evidence))
+}
+
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use crate::judge::Evidence;
 use crate::judge::evidence::{Comparisons, CoverageResult, External, SideCounts, Split, StageEvidence};
 use crate::judge::hard::{Ending, HardBreaker, Trip};
-use crate::judge::late::Late;
+use crate::judge::ladder::Stood;
+use crate::judge::late::{Late, Lately};
 use crate::ledger::keys::{Fact, Keys};
 use crate::runtime::Release;
 use crate::side::Side;
@@ -38,6 +39,12 @@ pub struct Ledger {
     late: Late,
     /// Failures since the last tick, for the e-CUSUM.
     lately: (Weight, Split),
+    /// Since the e-CUSUM was at rest.
+    since: Lately,
+    /// What came with its last alarm, and at which weight.
+    alarm: Option<(Weight, Lately)>,
+    /// How often a person had let the rollout begin anew when this was begun.
+    epoch: u64,
     /// Legacy's times, until they are frozen.
     times: Sketch,
     slow: Option<Thresholds>,
@@ -65,6 +72,16 @@ impl Ledger {
     /// Of a release that nothing is known of.
     pub fn new(release: Option<Release>) -> Ledger {
         Ledger { release, is_changed: true, ..Ledger::default() }
+    }
+
+    /// How often a person had let the rollout begin anew when this was begun.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What came with an alarm of a late regression at that weight.
+    pub fn late_harm(&self, weight: Weight) -> Option<Lately> {
+        self.alarm.filter(|(at, _)| *at == weight).map(|(_, lately)| lately)
     }
 
     /// The release that it is about; `None`: the service does not tell.
@@ -144,6 +161,7 @@ impl Ledger {
             self.slow = self.times.freeze();
         }
         let slow = self.slow;
+        self.since.requests += u64::from(unit.side == Side::Extracted);
         if !is_warming {
             self.note_by_itself(unit, has_failed, slow.is_some());
         }
@@ -245,7 +263,13 @@ impl Ledger {
         self.at_step += time;
         let (at, lately) = std::mem::take(&mut self.lately);
         if lately != Split::default() {
-            self.late.events(at, lately.extracted, lately.legacy);
+            self.since.failures += lately.extracted;
+            if self.late.events(at, lately.extracted, lately.legacy) {
+                self.alarm = Some((at, std::mem::take(&mut self.since)));
+            }
+            if self.late.is_at_rest() {
+                self.since = Lately::default();
+            }
             self.evidence.late_alarms = self.late.alarms;
         }
         if seconds > 0 && !is_warming {
@@ -272,13 +296,14 @@ impl Ledger {
     }
 
     /// Of another release, or of the same one once a person has let it rise again after a rollback. What is known of legacy stays.
-    pub fn anew(&self, release: Option<Release>) -> Ledger {
+    pub fn anew(&self, release: Option<Release>, epoch: u64) -> Ledger {
         let before = self.evidence.before;
         Ledger {
             evidence: Evidence { before, ..Evidence::default() },
             times: self.times.clone(),
             slow: self.slow,
             at_step: Duration::ZERO,
+            epoch,
             ..Ledger::new(release)
         }
     }
@@ -307,12 +332,17 @@ impl Ledger {
         self.at_step
     }
 
-    /// Different users that extracted was asked for at a weight; at none, comparisons since it was entered.
-    pub fn requests_at(&self, weight: Weight) -> u64 {
-        if weight == Weight::NONE {
-            return self.evidence.comparisons.compared.saturating_sub(self.compared_before);
-        }
-        self.evidence.stages.get(&weight).map_or(0, |stage| stage.assignments.extracted)
+    /// What the step at `weight` has stood.
+    pub fn stood(&self, weight: Weight) -> Stood {
+        let stage = self.evidence.stages.get(&weight);
+        let requests = if weight == Weight::NONE {
+            self.evidence.comparisons.compared.saturating_sub(self.compared_before)
+        } else if weight.is_split() {
+            stage.map_or(0, |stage| stage.by_itself.extracted.units)
+        } else {
+            stage.map_or(0, |stage| stage.completions.extracted)
+        };
+        Stood { time: self.at_step, requests }
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) struct RawJourney {
     pub(crate) salt: Option<Spanned<std::sync::Arc<str>>>,
     pub(crate) lease: Option<Spanned<std::time::Duration>>,
     pub(crate) together: Option<Spanned<bool>>,
+    pub(crate) rollout: Option<Spanned<RawRollout>>,
 }
 
 /// `defaults:`.
@@ -184,6 +185,7 @@ fn journey<'a>(reader: &mut Reader<'a>, name: Spanned<JourneyName>, node: &'a No
         }),
         lease: reader.key(&fields, "lease", |reader, node| reader.duration(node, true)),
         together: reader.key(&fields, "together", Reader::bool),
+        rollout: reader.key(&fields, "rollout", rollout::rollout),
     })
 }
 

@@ -29,7 +29,7 @@ pub use crate::route::fall_through::{DeclaredEndpoint, FallThrough};
 pub use crate::route::hook::{Hook, HookFormat, HookTo, When};
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 pub use crate::route::looks::{LookPolicy, Sampling, VerdictPolicy};
-pub use crate::route::rollout::{Need, NeedError, RollBackTo, RolloutPolicy, Step, StepError};
+pub use crate::route::rollout::{Bake, Need, NeedError, RollBackTo, RolloutPolicy, Step, StepError};
 pub use crate::route::shadow::{ReadTemplate, ReadTemplateError, SafePost, ShadowPolicy, UnsafeShadow};
 use crate::side::Side;
 use crate::template::PathPattern;

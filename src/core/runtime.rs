@@ -17,9 +17,9 @@ use std::str::FromStr;
 
 use crate::name::{JourneyName, NameError, RouteName};
 use crate::route::Route;
-pub use crate::runtime::ask::{RolloutAsk, RolloutChange};
+pub use crate::runtime::ask::{RolloutAsk, RolloutChange, RolloutMove};
 pub use crate::runtime::note::{BY_BYTES_MAX, Note, NoteError, REASON_BYTES_MAX, utc};
-pub use crate::runtime::progress::{Approval, Latch, Progress, RELEASE_BYTES_MAX, Release};
+pub use crate::runtime::progress::{Approval, HANDS_MAX, Latch, Progress, RELEASE_BYTES_MAX, Release};
 use crate::table::RoutingTable;
 use crate::weight::{Weight, WeightError};
 
@@ -227,7 +227,7 @@ pub enum Refusal {
         why: String,
     },
     /// Four eyes see more than two.
-    #[error("`four_eyes`: {by} has moved the rollout of `{route}` last, so somebody else has to approve it")]
+    #[error("`four_eyes`: {by} has set `{route}` by hand since its step began, so somebody else has to approve it")]
     SamePerson {
         /// The route.
         route: RouteName,
@@ -382,8 +382,8 @@ impl RuntimeState {
 
     /// The weight in force for a route, kills left aside.
     pub fn weight_of(&self, route: &Route) -> Weight {
-        if route.rollout.is_some() {
-            return self.rollouts.get(&route.name).map_or(Weight::NONE, |progress| progress.weight);
+        if let Some(policy) = &route.rollout {
+            return self.rollouts.get(&route.name).map_or(policy.from, |progress| progress.weight);
         }
         self.moves.get(&route.name).map_or(route.weight, |own| own.over(route.weight))
     }

@@ -98,6 +98,31 @@ impl RoutingTable {
         &self.revision
     }
 
+    /// The routes that climb together with a route, itself among them; itself alone where it climbs by itself.
+    pub fn climbing_with<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a Arc<Route>> {
+        let journey = |of: &Route| of.rollout.as_ref().and_then(|rollout| rollout.journey.clone());
+        let own = journey(route);
+        self.routes.iter().filter(move |other| match &own {
+            None => other.name == route.name,
+            Some(own) => journey(other).as_ref() == Some(own),
+        })
+    }
+
+    /// Every rollout: the indexes of the routes that it moves.
+    pub fn climbs(&self) -> Vec<Vec<usize>> {
+        let mut together: BTreeMap<&JourneyName, usize> = BTreeMap::new();
+        let mut climbs: Vec<Vec<usize>> = Vec::new();
+        for (index, route) in self.routes.iter().enumerate() {
+            let Some(policy) = &route.rollout else { continue };
+            let at = policy.journey.as_ref().map(|journey| *together.entry(journey).or_insert(climbs.len()));
+            match at.and_then(|at| climbs.get_mut(at)) {
+                Some(climb) => climb.push(index),
+                None => climbs.push(vec![index]),
+            }
+        }
+        climbs
+    }
+
     /// Every upstream, those written as a URL included.
     pub fn upstreams(&self) -> &BTreeMap<UpstreamName, Arc<Upstream>> {
         &self.upstreams

@@ -29,6 +29,8 @@ impl Weight {
     pub const ALL: Weight = Weight(10_000);
     /// None of it: 0 %.
     pub const NONE: Weight = Weight(0);
+    /// One in a hundred.
+    pub const ONE_PERCENT: Weight = Weight(100);
 
     /// From basis points, 0..=10,000; `None` beyond.
     pub const fn from_basis_points(points: u16) -> Option<Weight> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use strangler_core::hook::Watch;
 use strangler_core::judge::evidence::Comparisons;
 use strangler_core::judge::hard::Trip;
+use strangler_core::judge::ladder::is_warming;
 use strangler_core::ledger::{Ledger, LedgerError, Saved};
 use strangler_core::release::Recent;
 use strangler_core::runtime::Progress;
@@ -24,7 +25,6 @@ pub(super) struct Book {
     pub(super) warmup: Duration,
     /// Where it stood at the last look.
     stood: Option<(Weight, bool)>,
-    was_latched: bool,
     trip: Option<Trip>,
     /// What extracted's answers say which release it runs.
     pub(super) releases: Recent,
@@ -42,7 +42,6 @@ impl Default for Book {
             ledger: Ledger::new(None),
             warmup: Duration::ZERO,
             stood: None,
-            was_latched: false,
             trip: None,
             releases: Recent::default(),
             watch: Watch::default(),
@@ -69,19 +68,19 @@ impl Book {
 
     /// Whether what is seen now is of the first moments of a step.
     fn is_warming(&self, weight: Weight) -> bool {
-        weight.is_split() && self.ledger.at_step() < self.warmup
+        is_warming(weight, self.ledger.at_step(), self.warmup)
     }
 
-    /// Another step, another release, or another begin by a person's word.
+    /// Another step, another release, or another begin by a person's word. Which begin the counts are of is stored with them: a process
+    /// that is killed between a person's word and the next save does not judge by what that word has put aside.
     pub(super) fn follow(&mut self, progress: &Progress) {
-        let is_resumed = self.was_latched && progress.latched.is_none();
-        if is_resumed || (progress.release.is_some() && self.ledger.release() != progress.release.as_ref()) {
-            self.ledger = self.ledger.anew(progress.release.clone());
+        let is_other = progress.release.is_some() && self.ledger.release() != progress.release.as_ref();
+        if is_other || self.ledger.epoch() != progress.epoch {
+            self.ledger = self.ledger.anew(progress.release.clone(), progress.epoch);
             self.is_whole_next = true;
             self.trip = None;
             self.ledger.enter(progress.weight);
         }
-        self.was_latched = progress.latched.is_some();
         let stands = (progress.weight, progress.is_begun);
         match self.stood {
             // After a restart it stands where it stood.

@@ -20,7 +20,7 @@ use crate::proxy::attached::Attached;
 use crate::proxy::listener;
 use crate::proxy::pins::Pins;
 use crate::proxy::{self, CopyQueue, Proxy};
-use crate::rollout::Views;
+use crate::rollout::{Condition, Views};
 use crate::run::coverage::{self, Desk, Keeper};
 use crate::run::discovery;
 use crate::run::first::{First, tokens};
@@ -199,8 +199,10 @@ impl Process {
         let admin_bound = admin_listener.local_addr().unwrap_or(options.admin);
         let outside =
             Outside::start(control, live.clone(), &metrics, options.prometheus.clone(), admin_bound, proxy.begun);
+        let condition = Arc::<Condition>::default();
         let rolling = Rolling::start(
             rollouts::parts(&proxy, &live, &hand, &store, &views, &book, &outside),
+            Arc::clone(&condition),
             predecessor.is_some(),
         )
         .map_err(system("the thread that moves rollouts"))?;
@@ -221,7 +223,7 @@ impl Process {
         .map_err(system("the threads of the data plane"))?;
 
         let (apply, applies) = mpsc::channel(4);
-        control.spawn(serve_applies(applies, reloading.handle()));
+        control.spawn(serve_applies(applies, reloading.handle(), Arc::clone(&hand)));
         let (upgrade, upgrades) = mpsc::channel(1);
         let (found, mut heirs) = mpsc::channel(1);
         control.spawn(Arc::clone(&upgrader).serve(upgrades, found));
@@ -229,8 +231,8 @@ impl Process {
             control: Arc::clone(&hand),
             tokens: tokens(&options),
             hosts: options.admin_hosts.clone(),
-            metrics: report::renderer(&live, &metrics),
-            readiness: readiness(&shared_status, &draining),
+            metrics: report::renderer(&live, &metrics, &condition),
+            readiness: readiness(&shared_status, &draining, &condition),
             numbers: report::numbers(&metrics, &ledger),
             plane: report::plane(&live),
             verdicts: report::verdicts(&ledger),

@@ -15,6 +15,7 @@ use crate::config::render;
 use crate::config::watch::{ReloadHandle, Reloader, publish_to};
 use crate::live::{Live, Publish};
 use crate::proxy::attached::Attached;
+use crate::rollout::Condition;
 use crate::run::options::Options;
 use crate::run::report;
 use crate::run::systemd::Manager;
@@ -80,8 +81,12 @@ fn log_attempt(path: &Path, status: &ConfigStatus) {
 }
 
 /// For `/readyz`.
-pub(super) fn readiness(status: &Arc<Mutex<ConfigStatus>>, draining: &watch::Receiver<bool>) -> admin::ReadReadiness {
-    let (status, draining) = (Arc::clone(status), draining.clone());
+pub(super) fn readiness(
+    status: &Arc<Mutex<ConfigStatus>>,
+    draining: &watch::Receiver<bool>,
+    rollouts: &Arc<Condition>,
+) -> admin::ReadReadiness {
+    let (status, draining, rollouts) = (Arc::clone(status), draining.clone(), Arc::clone(rollouts));
     Arc::new(move || {
         let status = status.lock().unwrap_or_else(PoisonError::into_inner);
         let draining = *draining.borrow();
@@ -93,16 +98,24 @@ pub(super) fn readiness(status: &Arc<Mutex<ConfigStatus>>, draining: &watch::Rec
             revision: status.revision.to_string(),
             config_stale: status.is_stale(),
             config_refused: refused,
+            rollouts_stopped: rollouts.down(),
         }
     })
 }
 
 /// Loads the routes file whenever someone asks.
-pub(super) async fn serve_applies(mut applies: mpsc::Receiver<ApplyRequest>, reloads: ReloadHandle) {
+pub(super) async fn serve_applies(
+    mut applies: mpsc::Receiver<ApplyRequest>,
+    reloads: ReloadHandle,
+    hand: Arc<Control>,
+) {
     while let Some(ApplyRequest { accept_removals, by, reply }) = applies.recv().await {
         tracing::info!(by, accept_removals, "asked to load the routes file");
         let outcome = match reloads.reload(accept_removals).await {
             Ok(status) => {
+                if status.last.outcome == AttemptOutcome::Accepted {
+                    hand.touched_by(&by);
+                }
                 let is_error = |fault: &&Fault| fault.severity == strangler_core::fault::Severity::Error;
                 let told = |fault: &Fault| report::fault_line(fault);
                 let faults = &status.last.faults;

@@ -19,6 +19,7 @@ use crate::admin::{
 };
 use crate::live::Live;
 use crate::proxy::attached::Attached;
+use crate::rollout::Condition;
 use crate::store::{Change, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::UpstreamState;
@@ -139,10 +140,11 @@ fn show_upstreams(live: &Live<Attached>, metrics: &Metrics) {
 }
 
 /// For `/metrics`: what changes by itself is brought up to date first.
-pub(super) fn renderer(live: &Arc<Live<Attached>>, metrics: &Arc<Metrics>) -> RenderMetrics {
-    let (live, metrics) = (Arc::clone(live), Arc::clone(metrics));
+pub(super) fn renderer(live: &Arc<Live<Attached>>, metrics: &Arc<Metrics>, rollouts: &Arc<Condition>) -> RenderMetrics {
+    let (live, metrics, rollouts) = (Arc::clone(live), Arc::clone(metrics), Arc::clone(rollouts));
     Arc::new(move || {
         show_upstreams(&live, &metrics);
+        metrics.show_rollouts(rollouts.down().is_none(), rollouts.restarts());
         metrics.render()
     })
 }

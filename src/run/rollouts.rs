@@ -10,14 +10,15 @@ use strangler_core::coverage::Book;
 use strangler_core::hook::Message;
 use strangler_core::judge::evidence::Comparisons;
 use strangler_core::route::When;
+use strangler_core::runtime::RolloutMove;
 use tokio::sync::watch;
 
 use crate::admin::ReadRollout;
-use crate::admin::control::{Control, RolloutMove};
+use crate::admin::control::Control;
 use crate::live::{Live, Publish};
 use crate::proxy::Proxy;
 use crate::proxy::attached::Attached;
-use crate::rollout::{self, Beside, Decided, Parts, Views};
+use crate::rollout::{self, Beside, Condition, Mover, Moving, Parts, Views};
 use crate::run::coverage;
 use crate::run::hooks::Outside;
 use crate::store::Store;
@@ -34,19 +35,19 @@ pub(super) struct Rolling {
 }
 
 impl Rolling {
-    pub(super) fn start(parts: Parts, is_heir: bool) -> io::Result<Rolling> {
+    pub(super) fn start(parts: Parts, condition: Arc<Condition>, is_heir: bool) -> io::Result<Rolling> {
         let (stop, stopping) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let parts = Arc::new(parts);
         let thread = std::thread::Builder::new().name("rollouts".to_owned()).spawn(move || {
-            runtime.block_on(async move {
-                let mut waiting = stopping.clone();
-                if is_heir {
-                    let told = waiting.wait_for(|stop| *stop);
-                    if tokio::time::timeout(AFTER_ANOTHER, told).await.is_ok() {
-                        return;
-                    }
+            if is_heir && waits_in_vain(&stopping) {
+                return;
+            }
+            rollout::keep_running(&condition, &stopping, || {
+                // Of its own, for nothing of the life before may go on in it.
+                match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+                    Ok(runtime) => runtime.block_on(rollout::run(Arc::clone(&parts), stopping.clone())),
+                    Err(error) => tracing::error!(%error, "rollouts cannot be moved: there is no runtime for it"),
                 }
-                rollout::run(parts, stopping).await;
             });
         })?;
         Ok(Rolling { stop, thread })
@@ -67,6 +68,35 @@ impl Rolling {
     }
 }
 
+/// Whether it was stopped while the process before this one had its last moments.
+fn waits_in_vain(stopping: &watch::Receiver<bool>) -> bool {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < AFTER_ANOTHER {
+        if *stopping.borrow() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+/// Moves users by the one hand that does.
+struct Hand(Arc<Control>);
+
+impl Mover for Hand {
+    fn lower(&self, moved: &RolloutMove) -> Result<(), String> {
+        self.0.lower_rollout(moved).map_err(|error| chain(&error))
+    }
+
+    fn record(&self, lowered: Vec<RolloutMove>) -> Moving<'_, ()> {
+        Box::pin(self.0.record_lowered(lowered))
+    }
+
+    fn raise<'a>(&'a self, moved: &'a RolloutMove) -> Moving<'a, Result<(), String>> {
+        Box::pin(async move { self.0.raise_rollout(moved).await.map_err(|error| chain(&error)) })
+    }
+}
+
 pub(super) fn parts(
     proxy: &Arc<Proxy>,
     live: &Arc<Live<Attached>>,
@@ -80,19 +110,13 @@ pub(super) fn parts(
     let (queries, asking, telling, begun) =
         (outside.queries.clone(), outside.hooks.clone(), outside.hooks.clone(), proxy.begun);
     let publish: Arc<dyn Publish> = live.clone();
-    let (mover, attached, counts) = (Arc::clone(hand), Arc::clone(live), Arc::clone(&proxy.metrics));
+    let (attached, counts) = (Arc::clone(live), Arc::clone(&proxy.metrics));
     Parts {
         live: publish,
         store: store.clone(),
         metrics: Arc::clone(&proxy.metrics),
         witnesses: Arc::clone(&proxy.settings.witnesses),
-        mover: Box::new(move |Decided { route, before, after, what }| {
-            let hand = Arc::clone(&mover);
-            Box::pin(async move {
-                let one = RolloutMove { route, before, after, what };
-                hand.move_rollout(&one).await.map_err(|error| chain(&error))
-            })
-        }),
+        mover: Arc::new(Hand(Arc::clone(hand))),
         beside: Box::new(move |route| {
             let (compared, mismatched) = counts.comparisons_of(route.name.as_str());
             Beside {

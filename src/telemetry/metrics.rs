@@ -19,6 +19,8 @@ use strangler_core::decide::Reason;
 use strangler_core::observation::Failure;
 use strangler_core::side::Side;
 
+use crate::telemetry::metrics::rollout::Rollouts;
+
 /// Requests by route, side (`none`: an answer of our own) and exact status.
 pub const REQUESTS: &str = "strangler_requests_total";
 /// Decisions by route, side and reason.
@@ -154,6 +156,7 @@ pub struct Families {
     last_transition: IntGaugeVec,
     hooks: IntCounterVec,
     log_e: GaugeVec,
+    rollouts: Rollouts,
     coverage_missing: IntGaugeVec,
     discovered: IntGauge,
     differences: IntCounterVec,
@@ -296,6 +299,7 @@ impl Metrics {
                 "When a route's rollout last moved, in Unix seconds",
                 &["route"],
             )?,
+            rollouts: Rollouts::new(&make)?,
             log_e: make.keep(GaugeVec::new(
                 Opts::new(LOG_E, "Natural logarithm of the evidence of harm"),
                 &["route", "gate"],

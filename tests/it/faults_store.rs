@@ -47,7 +47,7 @@ async fn healthy(proxy: &Proxy, expect: f64) {
 }
 
 /// How large a file of the process may be from now on; its own limit, as a full disk would be.
-fn bound_files(proxy: &Proxy, most: Option<u64>) {
+pub(crate) fn bound_files(proxy: &Proxy, most: Option<u64>) {
     let pid = i32::try_from(proxy.pid()).ok().and_then(rustix::process::Pid::from_raw);
     let own = rustix::process::getrlimit(rustix::process::Resource::Fsize);
     let limit = rustix::process::Rlimit { current: most.or(own.maximum), ..own };
@@ -55,7 +55,7 @@ fn bound_files(proxy: &Proxy, most: Option<u64>) {
 }
 
 /// The binary, started so that a file that may not grow is an error and not its end.
-fn ignoring_the_signal(dir: &Path) -> std::path::PathBuf {
+pub(crate) fn ignoring_the_signal(dir: &Path) -> std::path::PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let script = dir.join("strangler.sh");
     let text = format!("#!/bin/sh\ntrap '' XFSZ\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_strangler"));

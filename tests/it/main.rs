@@ -39,6 +39,8 @@ mod reload;
 mod resting;
 mod rewrite;
 mod rollout;
+mod rollout_failing;
+mod rollout_journey;
 mod secrets;
 mod second_looks;
 mod server_file;

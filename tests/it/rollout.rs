@@ -92,7 +92,7 @@ async fn killed_and_started(mut proxy: Proxy, routes: &str) -> Proxy {
     plan.start().await
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -115,7 +115,7 @@ pub(crate) async fn status_says(proxy: &Proxy, words: &str) {
     }
 }
 
-const QUICK: &str = "{steps: [10%, 50%, 100%], step: {at_least: 1s, warmup: 0s, min_requests: 5}, gates: {errors: {worse_by: 50pp}, latency: never}}";
+pub(crate) const QUICK: &str = "{steps: [10%, 50%, 100%], step: {at_least: 1s, warmup: 0s, min_requests: 5}, gates: {errors: {worse_by: 50pp}, latency: never}}";
 
 #[tokio::test]
 async fn a_sound_service_climbs_its_ladder_by_itself() {

@@ -168,7 +168,6 @@ routes:
 #[test]
 fn what_is_not_built_is_refused_as_such() {
     for (keys, what) in [
-        ("rollout: {bake: {for: 14d}}", "bake"),
         ("retired: true", "retired"),
         ("target: 2027-03-01", "target"),
         ("brownout: [{at: x, for: 1m}]", "brownout"),

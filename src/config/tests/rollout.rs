@@ -100,7 +100,27 @@ fn what_makes_no_sense_is_refused_where_it_stands() {
         ),
         ("rollout: {gates: {errors: off}}", "routes[0].rollout.gates.errors: expected one of `never`"),
         ("rollout: {steps: [1%], stepz: []}", "routes[0].rollout.stepz: unknown key `stepz`"),
-        ("data: extracted, rollout: {}", "routes[0].rollout: `rollout` where the extracted service owns the data"),
+        (
+            "data: extracted, rollout: {}",
+            "routes[0].rollout: the extracted service owns the data, so nobody may begin anew",
+        ),
+        ("data: extracted, rollout: {from: 0%}", "routes[0].rollout.from: from `0%` every user"),
+        ("rollout: {from: 5%}", "routes[0].rollout.from: where legacy knows what was written"),
+        ("data: synced, rollout: {from: 5%}", "routes[0].rollout.from: where legacy knows what was written"),
+        (
+            "data: extracted, rollout: {from: 5%, bake: {for: 1h, holdback: 1%}}",
+            "routes[0].rollout.bake: a holdback asks legacy, which does not know what users have written since",
+        ),
+        (
+            "rollout: {steps: [5%, 50%], bake: {for: 1h}}",
+            "routes[0].rollout.bake: it begins when everybody has been moved",
+        ),
+        (
+            "rollout: {steps: [5%, 99%, 100%], bake: {for: 1h}}",
+            "routes[0].rollout.bake: a holdback of 1% leaves 99%, and the step 99% is not below that",
+        ),
+        ("rollout: {bake: {holdback: 1%}}", "routes[0].rollout.bake"),
+        ("rollout: {bake: {for: 1h, holdback: 51%}}", "routes[0].rollout.bake.holdback: a holdback is 50% at most"),
         (
             "release_header: x-release",
             "routes[0].release_header: only a rollout or a comparison asks which release answers",
@@ -125,4 +145,72 @@ fn a_rollout_that_a_half_written_file_has_lost_is_no_reload() {
     assert!(matches!(verdict, ReloadVerdict::Refuse(lost) if lost[0].to_string().contains("has lost `rollout`")));
     let to_file = judge_reload(Running { table: &before, weight: &weight }, &table("weight: 10%"), None, false);
     assert_eq!(to_file, ReloadVerdict::Accept);
+}
+
+#[test]
+fn a_bake_is_a_step_of_its_own_before_the_last_one() {
+    let baking = policy("", "rollout: {approve: [100%], bake: {for: 14d}}");
+    assert_eq!(steps(&baking), ["1%", "5%", "10%", "25%", "50%", "99%", "100%"]);
+    assert_eq!(
+        baking.approve.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["99%"],
+        "then nearly everybody is moved"
+    );
+    let (bake, last) = (baking.bake.expect("a bake"), "99%".parse().expect("a weight"));
+    assert_eq!((bake.time, baking.is_baking(last)), (Duration::from_hours(14 * 24), true));
+    assert_eq!(baking.terms_at(last).at_least, bake.time);
+    assert_eq!(baking.terms_at("50%".parse().expect("a weight")).at_least, Duration::from_mins(10));
+    let kept_warm = policy("", "rollout: {bake: {for: 1h, holdback: 0%}}");
+    assert_eq!(steps(&kept_warm).last().map(String::as_str), Some("100%"));
+    assert!(kept_warm.bake.is_some() && !kept_warm.steps.iter().any(|step| kept_warm.is_baking(step.weight())));
+    let owned = policy("", "data: extracted, rollout: {from: 25%, bake: {for: 1h}}");
+    assert_eq!((owned.from.to_string().as_str(), steps(&owned).len()), ("25%", 6), "no holdback where legacy is stale");
+}
+
+fn journey(of_journey: &str, keys: [&str; 2]) -> String {
+    let [a, b] = keys;
+    format!(
+        "version: 1\nlegacy: http://127.0.0.1:1\njourneys: {{checkout: {{sticky_on: ['header:x-user'], lease: 0s, {of_journey}}}}}\nroutes:\n  - {{name: a, match: 'GET /a', extracted: http://127.0.0.1:2, journey: checkout{a}}}\n  - {{name: b, match: 'GET /b', extracted: http://127.0.0.1:2, journey: checkout{b}}}\n  - {{name: c, match: 'GET /c', extracted: http://127.0.0.1:2}}\n"
+    )
+}
+
+#[test]
+fn the_rollout_of_a_journey_is_that_of_all_its_routes() {
+    for (of_journey, keys, ladder) in [
+        ("rollout: {}", ["", ""], &["1%", "5%"][..]),
+        ("together: true, rollout: {}", ["", ""], &["1%", "5%"]),
+        ("rollout: {}", [", shadow: true, compare: true", ""], &["shadow", "1%"]),
+        ("rollout: {steps: [shadow, 10%]}", [", shadow: true, compare: true", ""], &["shadow", "10%"]),
+    ] {
+        let loaded = load(journey(of_journey, keys).as_bytes());
+        assert_eq!(loaded.faults, [], "{of_journey}");
+        let table = loaded.table.expect("a table");
+        assert_eq!(table.climbs(), [vec![0, 1]], "one rollout");
+        for route in &table.routes()[..2] {
+            let policy = route.rollout.as_ref().expect("a rollout");
+            assert_eq!(policy.journey.as_ref().map(ToString::to_string).as_deref(), Some("checkout"));
+            assert_eq!(steps(policy)[..2], *ladder, "{of_journey}");
+        }
+        assert!(table.routes()[2].rollout.is_none());
+    }
+}
+
+#[test]
+fn what_else_would_move_a_route_of_such_a_journey_is_refused_where_it_stands() {
+    for (of_journey, keys, expect) in [
+        ("rollout: {}", [", weight: 5%", ""], "routes[0].weight: a rollout moves the weight"),
+        ("rollout: {}", ["", ", rollout: {}"], "routes[1].rollout: the rollout of the journey `checkout` moves all"),
+        ("together: true", ["", ", rollout: {}"], "routes[1].rollout: the routes of `checkout` move together"),
+        ("rollout: {steps: [shadow, 5%]}", ["", ""], "journeys.checkout.rollout.steps: at the step `shadow`"),
+        ("rollout: {approve: [7%]}", ["", ""], "journeys.checkout.rollout.approve: `7%` is no step"),
+        ("rollout: {needs: ['b@5%']}", ["", ""], "routes[1].rollout.needs: `b` waits for itself"),
+        ("rollout: {needs: ['d@5%']}", ["", ""], "journeys.checkout.rollout.needs: there is no route `d`"),
+        ("rollout: {from: 5%}", ["", ""], "journeys.checkout.rollout.from: where legacy knows"),
+        ("rollout: {}", [", data: extracted", ""], "journeys.checkout.rollout: the extracted service owns the data"),
+        ("rollout: {}", [", locate: {param: x, rules: [], else: legacy}", ""], "routes[0].locate: `locate` decides"),
+    ] {
+        let said = said(&journey(of_journey, keys));
+        let found = said.iter().filter(|fault| fault.starts_with(expect)).count();
+        assert_eq!(found, 1, "{of_journey} {keys:?}: {said:#?}");
+    }
 }

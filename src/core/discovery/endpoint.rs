@@ -131,7 +131,7 @@ mod tests {
         for (agent, expect) in [
             (None, "(none)"),
             (Some("curl/8.5.0"), "curl"),
-            (Some("PartnerFeed/2.1 (+https://partner.example)"), "partnerfeed"),
+            (Some("PartnerFeed/2.1 (feeds)"), "partnerfeed"),
             (
                 Some(
                     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36",

@@ -2,9 +2,10 @@
 //!
 //! An e-process from the start of a step is diluted by a long healthy time: after 5,000 quiet events it needs 334 more to find five times as many
 //! failures, this needs 36. Its alarms are not rare in the way of a test (one in 10,000 events or more at random), so that an alarm holds
-//! and tells, and never rolls back.
+//! and tells. While a rollout bakes, and only then, one sends it back if extracted has failed beyond what is tolerated since ([`Lately`]).
 
-use crate::judge::numbers::ln_mean_exp;
+use crate::judge::numbers::{ln_mean_exp, real};
+use crate::judge::rates::{EVENTS_MIN, STANDARD_ERRORS};
 use crate::judge::ratio::MORE;
 use crate::weight::Weight;
 
@@ -42,9 +43,34 @@ impl Late {
         is_alarm
     }
 
+    /// Whether nothing is suspected: what comes now is the beginning of whatever may come.
+    pub fn is_at_rest(&self) -> bool {
+        self.sums.iter().all(|sum| *sum <= 0.0)
+    }
+
     /// The logarithm of the evidence now.
     pub fn ln_e(&self) -> f64 {
         ln_mean_exp(self.sums.iter().copied())
+    }
+}
+
+/// What extracted has done since nothing was suspected of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Lately {
+    /// Units of its that failed for the first time.
+    pub failures: u64,
+    /// Requests that it has answered, those of known units too: where users come back the part that fails is rather too low.
+    pub requests: u64,
+}
+
+impl Lately {
+    /// Whether it failed more often than legacy does, by more than `margin` and more than chance does often: an alarm says that the sides
+    /// differ, and not by how much.
+    pub fn is_beyond(&self, legacy_rate: f64, margin: f64) -> bool {
+        let (failures, requests) = (real(self.failures), real(self.requests.max(1)));
+        let rate = (failures / requests).min(1.0);
+        let standard_error = (rate * (1.0 - rate) / requests).sqrt();
+        failures >= EVENTS_MIN && rate - legacy_rate - STANDARD_ERRORS * standard_error >= margin
     }
 }
 
@@ -87,6 +113,15 @@ mod tests {
         let needed = (1u32..1_000).find(|event| late.event(weight, event % 14 % 3 == 1)).expect("it alarms");
         assert!(before == 0 && needed < 60, "{needed} events after {before} alarms");
         assert!((LN_ALARM - 1e4f64.ln()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn an_alarm_is_of_weight_where_what_came_with_it_is_beyond_the_margin() {
+        let lately = |failures, requests| Lately { failures, requests }.is_beyond(0.005, 0.01);
+        assert!(lately(50, 1_000), "5 % and legacy 0.5 %");
+        assert!(!lately(4, 20), "four are no rule");
+        assert!(!lately(20, 1_000), "2 %, a point and a half more, by chance perhaps");
+        assert!(!lately(10, 1_000) && !lately(0, 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::weight::Weight;
 const LN_HARM: f64 = 5.809_142_990_314_028;
 /// The weight from which on it must be proven that extracted is no slower. Below, that would take days and nobody is hurt much: there it is enough
 /// that no harm is proven.
-const PROVEN_FROM: u16 = 1_000;
+pub(in crate::judge) const PROVEN_FROM: u16 = 1_000;
 /// What the quantiles are called, and how many of legacy's answers are above each.
 pub(in crate::judge) const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.05), ("p99", 0.01)];
 

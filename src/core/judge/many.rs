@@ -1,6 +1,7 @@
 //! Many routes at once: what may be said of all of them, and which of them stand out.
 
 use crate::judge::numbers::{ln_mean_exp, real};
+use crate::judge::verdict::Verdict;
 
 /// The logarithm of the evidence that some route is harmed: the mean of theirs, which is evidence under any dependence.
 pub fn ln_e_any(routes: &[f64]) -> f64 {
@@ -16,6 +17,15 @@ pub fn found_among(routes: &[f64], rate: f64) -> Vec<bool> {
     let reaches = |(rank, ln_e): &(u64, &f64)| **ln_e >= (count / (real(*rank) * rate)).ln();
     let least = (1..).zip(&sorted).filter(reaches).last().map(|(_, ln_e)| *ln_e);
     routes.iter().map(|ln_e| least.is_some_and(|least| *ln_e >= least)).collect()
+}
+
+/// How many of those that are held for standing out may be sound.
+pub const RATE: f64 = 0.05;
+
+/// The logarithm of the evidence that a route is harmed in any way: the mean over its gates.
+pub fn ln_e_harm(verdict: &Verdict) -> f64 {
+    let gates: Vec<f64> = verdict.gates.values().filter_map(|gate| gate.log_e_harm).collect();
+    ln_e_any(&gates)
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@
 //! runs longer than that.
 
 use crate::judge::errors;
-use crate::judge::evidence::Pair;
-use crate::judge::gates::LatencyGate;
+use crate::judge::evidence::{Evidence, Pair, StageEvidence};
+use crate::judge::gates::{GateName, Gates, LatencyGate};
 use crate::judge::latency;
 use crate::judge::numbers::{count_up, real};
 use crate::judge::others::mismatch_needs;
 use crate::judge::points::Points;
-use crate::judge::rates::{ERRORS, SLOW};
+use crate::judge::rates::{ERRORS, SLOW, legacy_rate};
 use crate::weight::Weight;
 
 /// A gate whose price is asked.
@@ -61,6 +61,58 @@ pub fn price(gate: Priced, weight: Weight, rps: Option<f64>) -> Option<Price> {
     };
     let rate = rps.map(|rps| rps * share).filter(|rate| *rate > 0.0);
     Some(Price { requests, seconds: rate.map(|rate| count_up(real(requests) / rate)) })
+}
+
+/// What is known of the traffic of a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// New units in a second, both sides; `None`: not known yet.
+    pub rps: Option<f64>,
+    /// Part of legacy's units that fail.
+    pub failures: f64,
+}
+
+impl Rates {
+    /// As measured at the judged step; of the whole rollout where that one has just begun.
+    pub fn of(evidence: &Evidence) -> Rates {
+        let rate = |(weight, stage): (&Weight, &StageEvidence)| {
+            let pair = stage.here();
+            let alone = if *weight == Weight::NONE { evidence.before.units } else { 0 };
+            let units = pair.extracted.units + pair.legacy.units + alone;
+            (stage.seconds >= MEASURED_S && units > 0).then(|| real(units) / real(stage.seconds))
+        };
+        let here = evidence.stages.get_key_value(&evidence.step.unwrap_or_default()).and_then(rate);
+        let any = || evidence.stages.iter().rev().find_map(rate);
+        Rates {
+            rps: here.or_else(any),
+            failures: legacy_rate(&ERRORS.settled(evidence)).unwrap_or_else(|| {
+                if evidence.before.units > 0 { real(evidence.before.errors) / real(evidence.before.units) } else { 0.0 }
+            }),
+        }
+    }
+}
+
+/// How long a traffic is measured before it is believed, in seconds.
+const MEASURED_S: u64 = 30;
+
+/// The gate that takes longest at a weight, with the requests it takes of extracted and the time in seconds; `None`: there is none that
+/// can be had, or at no price.
+pub fn dearest(gates: &Gates, weight: Weight, failures: f64, rps: f64) -> Option<(&'static str, u64, u64)> {
+    let errors =
+        gates.errors.map(|gate| (GateName::Errors, Priced::Errors { margin: gate.margin(weight), rate: failures }));
+    // Below that, no harm is enough.
+    let is_timed = weight.basis_points() >= latency::PROVEN_FROM;
+    let latency = gates.latency.filter(|_| is_timed).map(|gate| (GateName::Latency, Priced::Latency(gate)));
+    let prices = [errors, latency].into_iter().flatten().filter_map(|(name, gate)| {
+        let Price { requests, seconds } = price(gate, weight, Some(rps))?;
+        Some((name.as_str(), requests, seconds?))
+    });
+    prices.max_by_key(|(_, _, seconds)| *seconds)
+}
+
+/// How long `count` takes at `rate` a second, in whole seconds; for ever where there is no rate.
+pub fn count_up_s(count: u64, rate: f64) -> u64 {
+    if rate > 0.0 { count_up(real(count) / rate) } else { u64::MAX }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub(in crate::judge) const EVENTS_MIN: f64 = 5.0;
 /// has added to the excess. So the excess itself would decide too often for a roll back: one that is 0.25 points worse under a margin of
 /// 0.5 was rolled back in 11 % of runs with none of these, in 0.4 % with two; what is well beyond the margin is not found later
 /// (`docs/judge.md` has the table).
-const STANDARD_ERRORS: f64 = 2.0;
+pub(in crate::judge) const STANDARD_ERRORS: f64 = 2.0;
 
 /// A harm by its counts.
 #[derive(Clone, Copy)]

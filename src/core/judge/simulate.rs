@@ -1,9 +1,11 @@
 //! Rollouts in simulated time: what the judge does to services whose truth is known. From a seed, and the same every time.
 
+use std::time::Duration;
+
 use crate::judge::evidence::{Evidence, SideCounts};
 use crate::judge::gates::{ErrorsGate, Gates};
 use crate::judge::judge_without_forecast;
-use crate::judge::ladder::{Ladder, Move, Standing};
+use crate::judge::ladder::{Ladder, Move, Standing, Stood, WARMUP_S, is_warming};
 use crate::judge::numbers::real;
 use crate::judge::points::Points;
 use crate::weight::Weight;
@@ -132,14 +134,15 @@ pub enum Ended {
 /// One rollout. The steps of the setting are all to be passed: passing the last one is being promoted.
 pub fn rollout(setting: &Setting, chance: &mut Chance) -> Ended {
     let mut evidence = Evidence::default();
-    let mut standing = Standing { step: 0, since_s: 0, requests: 0 };
+    let mut standing = Standing { step: 0, stood: Stood::default() };
     let ladder = setting.ladder.up_to_all();
     let look = real(setting.look_s.max(1));
     let mut now_s = 0;
     while now_s < setting.horizon_s {
-        let is_warming = Ladder::is_warming(&standing, now_s);
-        now_s += setting.look_s.max(1);
         let weight = ladder.weight(standing.step);
+        let is_warming = is_warming(weight, standing.stood.time, Duration::from_secs(WARMUP_S));
+        now_s += setting.look_s.max(1);
+        standing.stood.time += Duration::from_secs(setting.look_s.max(1));
         let arrived = |chance: &mut Chance, share: f64, rate: f64| {
             let errors = chance.poisson(setting.rps * look * share * rate);
             let units = errors + chance.poisson(setting.rps * look * share * (1.0 - rate));
@@ -151,17 +154,17 @@ pub fn rollout(setting: &Setting, chance: &mut Chance) -> Ended {
         let pair = if is_warming {
             (&mut stage.warmup.extracted, &mut stage.warmup.legacy)
         } else {
-            standing.requests += extracted.units;
+            standing.stood.requests += extracted.units;
             (&mut stage.extracted, &mut stage.legacy)
         };
         pair.0.merge(&extracted);
         pair.1.merge(&legacy);
         evidence.step = Some(weight);
         let verdict = judge_without_forecast(&setting.gates, &evidence);
-        match ladder.next(&standing, (verdict.verdict, verdict.reason), now_s) {
+        match ladder.next(&standing, (verdict.verdict, verdict.reason)) {
             Move::Back(_) => return Ended::RolledBack(now_s),
             Move::Raise(step) if ladder.weight(step) == Weight::ALL => return Ended::Promoted(now_s),
-            Move::Raise(step) => standing = Standing { step, since_s: now_s, requests: 0 },
+            Move::Raise(step) => standing = Standing { step, stood: Stood::default() },
             Move::Stay(_) => {}
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Ledger;
 use crate::judge::Evidence;
-use crate::judge::late::Late;
+use crate::judge::late::{Late, Lately};
 use crate::runtime::Release;
 use crate::sketch::{Sketch, Thresholds};
 use crate::weight::Weight;
@@ -48,6 +48,12 @@ struct Counts {
     stage_number: u32,
     at_step_ms: u64,
     compared_before: u64,
+    #[serde(default)]
+    since: Lately,
+    #[serde(default)]
+    alarm: Option<(u16, Lately)>,
+    #[serde(default)]
+    epoch: u64,
 }
 
 impl Ledger {
@@ -69,6 +75,9 @@ impl Ledger {
             stage_number,
             at_step_ms: u64::try_from(self.at_step.as_millis()).unwrap_or(u64::MAX),
             compared_before: self.compared_before,
+            since: self.since,
+            alarm: self.alarm.map(|(weight, lately)| (weight.basis_points(), lately)),
+            epoch: self.epoch,
         };
         let keys = if is_whole { self.keys.take_all() } else { self.keys.take_unsaved() };
         // Numbers and short texts only: there is nothing in it that cannot be written.
@@ -80,7 +89,14 @@ impl Ledger {
         let counts: Counts = serde_json::from_str(counts).map_err(LedgerError::Counts)?;
         let release = counts.release.map(|text| Release::new(&text).ok_or(LedgerError::Value)).transpose()?;
         let stage = Weight::from_basis_points(counts.stage).ok_or(LedgerError::Value)?;
+        let alarm = match counts.alarm {
+            None => None,
+            Some((weight, lately)) => Some((Weight::from_basis_points(weight).ok_or(LedgerError::Value)?, lately)),
+        };
         let mut ledger = Ledger {
+            since: counts.since,
+            alarm,
+            epoch: counts.epoch,
             release,
             evidence: counts.evidence,
             late: counts.late,

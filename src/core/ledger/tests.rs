@@ -220,3 +220,77 @@ proptest! {
         prop_assert!(seen.extracted.errors + seen.legacy.errors <= seen.extracted.units + seen.legacy.units);
     }
 }
+
+#[test]
+fn while_a_store_is_away_what_waits_for_it_is_bounded_and_nothing_of_it_is_lost() {
+    let mut ledger = at("50%");
+    let first = ledger.take_unsaved(true).unwrap();
+    assert!(first.is_whole);
+    let keys = 120_000;
+    for key in 0..keys {
+        // From everywhere, so that no address has added enough.
+        let unit = Unit { key, client: key, side: Side::Legacy, weight: "50%".parse().unwrap() };
+        ledger.note(&unit, answered(200, 1), Duration::from_secs(key / 100 * 60), false);
+    }
+    let saved = ledger.take_unsaved(false).unwrap();
+    assert!(saved.is_whole, "more has changed than waits one by one: all of it goes, in the place of what is there");
+    assert_eq!(saved.keys.len(), usize::try_from(keys).unwrap() * KEY_BYTES);
+    let read = Ledger::load(&saved.counts, [&saved.keys[..]]).unwrap();
+    assert_eq!((read.len() as u64, stage(&read, "50%").legacy.units), (keys, keys));
+    assert!(ledger.take_unsaved(false).is_none(), "and then nothing waits");
+}
+
+#[test]
+fn what_was_counted_before_a_persons_word_is_told_from_what_is_counted_after_it() {
+    let mut ledger = at("50%");
+    ledger.note(&unit(1, Side::Extracted, "50%"), answered(500, 1), Duration::ZERO, false);
+    assert_eq!(ledger.epoch(), 0);
+    let saved = ledger.take_unsaved(true).unwrap();
+    // Killed between the word and the next save: what is stored says that it is of before.
+    assert_eq!(Ledger::load(&saved.counts, []).unwrap().epoch(), 0);
+    let mut anew = ledger.anew(None, 1);
+    assert_eq!((anew.epoch(), anew.evidence.stages.len(), anew.len()), (1, 0, 0));
+    let saved = anew.take_unsaved(true).unwrap();
+    assert_eq!(Ledger::load(&saved.counts, []).unwrap().epoch(), 1);
+}
+
+#[test]
+fn what_a_step_has_stood_leaves_its_first_moments_out() {
+    let mut ledger = at("50%");
+    let weight = "50%".parse().unwrap();
+    for key in 0..10 {
+        ledger.note(&unit(key, Side::Extracted, "50%"), answered(200, 1), Duration::ZERO, key < 4);
+        ledger.note(&unit(100 + key, Side::Legacy, "50%"), answered(200, 1), Duration::ZERO, false);
+    }
+    ledger.ran(weight, Duration::from_secs(7), false);
+    assert_eq!(ledger.stood(weight), Stood { time: Duration::from_secs(7), requests: 6 });
+}
+
+#[test]
+fn an_alarm_of_a_late_regression_says_what_came_with_it_and_where() {
+    let mut ledger = at("50%");
+    let weight = "50%".parse().unwrap();
+    let mut key = 0;
+    let mut second = |ledger: &mut Ledger, is_failing: bool| {
+        for _ in 0..20 {
+            key += 1;
+            let side = if key % 2 == 0 { Side::Extracted } else { Side::Legacy };
+            let fails = is_failing && side == Side::Extracted;
+            let end = answered(if fails { 500 } else { 200 }, 1);
+            ledger.note(&Unit { client: key, ..unit(key, side, "50%") }, end, Duration::from_secs(key * 60), false);
+        }
+        ledger.ran(weight, Duration::from_secs(1), false);
+    };
+    for _ in 0..50 {
+        second(&mut ledger, false);
+    }
+    assert_eq!(ledger.late_harm(weight), None);
+    for _ in 0..20 {
+        second(&mut ledger, true);
+    }
+    let lately = ledger.late_harm(weight).expect("an alarm");
+    assert!(lately.failures >= 5 && lately.is_beyond(0.0, 0.02), "{lately:?}");
+    assert_eq!(ledger.late_harm("99%".parse().unwrap()), None, "it was not there");
+    let saved = ledger.take_unsaved(true).unwrap();
+    assert_eq!(Ledger::load(&saved.counts, []).unwrap().late_harm(weight), Some(lately));
+}

@@ -20,7 +20,9 @@ pub use judge::EVIDENCE;
 pub(in crate::raw) use judge::{
     BEFORE, COMPARISONS, COUNTS, COVERAGE_RESULT, EVIDENCE_GATES, NOT_APPLICABLE, PAIR, QUERY, SLO, SPLIT, STAGE,
 };
-pub(in crate::raw) use rollout::{COVERAGE_GATE, ERRORS_GATE, GATES, LATENCY_GATE, MISMATCH_GATE, ROLLOUT, STEP_KEYS};
+pub(in crate::raw) use rollout::{
+    BAKE, COVERAGE_GATE, ERRORS_GATE, GATES, LATENCY_GATE, MISMATCH_GATE, ROLLOUT, STEP_KEYS,
+};
 pub(in crate::raw) use route::{
     AFFINITY, BREAKER, CONDITION, EXTRACTED, FALLBACK, HEADER_EDITS, IDEMPOTENCY, LOCATE, LOCATE_RULE, MATCH, OVERRIDE,
     PATH_REGEX, RATE_LIMIT, REWRITE, ROUTE, SAFE_POST, SHADOW, SHADOW_BREAKER, SUCCESS, UNSAFE, VERIFY_READ,
@@ -244,6 +246,12 @@ pub(in crate::raw) static JOURNEY: Block = Block {
              all. Default: `30m` where `sticky_on` names more than one key, else `0s`.",
         ),
         Key::optional("together", Shape::Bool, "false", "Refuses unequal weights among the journey's routes."),
+        Key::optional(
+            "rollout",
+            Shape::Block(&ROLLOUT),
+            "",
+            "Moves all routes of the journey at once; the worst verdict wins. None of them writes `weight` or `rollout` then.",
+        ),
     ],
 };
 

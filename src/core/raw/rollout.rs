@@ -15,12 +15,17 @@ use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
 use crate::raw::policy::Short;
 use crate::raw::walk::{Reader, Spanned};
-use crate::route::{Hook, Need, RollBackTo, RolloutPolicy, Step};
+use crate::route::{Bake, Hook, Need, RollBackTo, RolloutPolicy, Step};
 use crate::tree::{Kind, Node};
 use crate::weight::Weight;
 
 /// The usual ladder, in whole per cent, behind `shadow`.
 const LADDER: [u16; 6] = [1, 5, 10, 25, 50, 100];
+
+/// Users that stay with legacy while it is kept warm.
+const HOLDBACK: Weight = Weight::ONE_PERCENT;
+/// Most of them, in basis points.
+const HOLDBACK_MAX: u16 = 5_000;
 
 /// `rollout:` as written; what is missing comes from `defaults`.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +48,15 @@ pub(crate) struct RawRollout {
     needs: Option<Vec<Spanned<Need>>>,
     hooks: Option<Vec<Hook>>,
     notify: Option<Vec<Hook>>,
+    from: Option<Spanned<Weight>>,
+    bake: Option<Spanned<RawBake>>,
+}
+
+/// `bake:` as written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawBake {
+    time: Duration,
+    pub(crate) holdback: Option<Spanned<Weight>>,
 }
 
 impl RawRollout {
@@ -69,6 +83,16 @@ impl RawRollout {
         self.needs.as_deref()
     }
 
+    /// What users get where nothing is known, as written here.
+    pub(crate) fn from(&self) -> Option<Spanned<Weight>> {
+        self.from
+    }
+
+    /// What comes after the last step, as written here.
+    pub(crate) fn bake(&self) -> Option<&Spanned<RawBake>> {
+        self.bake.as_ref()
+    }
+
     fn gates(&self, defaults: &RawRollout, is_compared: bool) -> Gates {
         let mut gates = Gates {
             errors: gate(self.errors.as_ref(), defaults.errors.as_ref()),
@@ -89,8 +113,9 @@ impl RawRollout {
         gates
     }
 
-    /// Filled up. `is_compared`: whether the route has a shadow whose answers are compared.
-    pub(crate) fn filled(&self, defaults: Option<&RawRollout>, is_compared: bool) -> RolloutPolicy {
+    /// Filled up. `is_compared`: whether the route has a shadow whose answers are compared; `is_kept`: whether what extracted has
+    /// written is known to legacy, so that a part of users may stay there.
+    pub(crate) fn filled(&self, defaults: Option<&RawRollout>, is_compared: bool, is_kept: bool) -> RolloutPolicy {
         let none = RawRollout::default();
         let defaults = defaults.unwrap_or(&none);
         let values = |steps: &Vec<Spanned<Step>>| steps.iter().map(|step| step.value).collect::<Arc<[Step]>>();
@@ -120,6 +145,13 @@ impl RawRollout {
                 .flatten()
                 .cloned()
                 .collect(),
+            journey: None,
+            is_compared,
+            from: self.from.map_or(Weight::NONE, |from| from.value),
+            bake: self.bake.as_ref().or(defaults.bake.as_ref()).map(|bake| Bake {
+                time: bake.value.time,
+                holdback: bake.value.holdback.map_or(if is_kept { HOLDBACK } else { Weight::NONE }, |it| it.value),
+            }),
         }
     }
 }
@@ -166,6 +198,8 @@ pub(in crate::raw) fn rollout<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Op
                 reader.list(node, NEEDS_MAX, |reader, item| reader.parsed(item, "a route and a weight"))
             })
             .map(|read| read.value),
+        from: reader.key(&fields, "from", some_or_all),
+        bake: reader.key(&fields, "bake", bake),
         ..RawRollout::default()
     };
     raw.hooks = reader.key(&fields, "hooks", hooks::hooks).map(|it| it.value);
@@ -265,6 +299,30 @@ fn rise<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Weight> {
         return None;
     }
     Some(rise)
+}
+
+/// Not nobody.
+fn some_or_all<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Weight> {
+    let weight = reader.weight(node)?;
+    if weight == Weight::NONE {
+        reader.fault(node.span, "from `0%` every user whose data the extracted service owns would be sent to legacy");
+        return None;
+    }
+    Some(weight)
+}
+
+fn bake<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<RawBake> {
+    let fields = reader.fields(node, &keys::BAKE)?;
+    let time = reader.key(&fields, "for", |reader, node| reader.duration(node, false));
+    let holdback = reader.key(&fields, "holdback", |reader, node| {
+        let weight = reader.weight(node)?;
+        if weight.basis_points() > HOLDBACK_MAX {
+            reader.fault(node.span, "a holdback is 50% at most: more would be a step down");
+            return None;
+        }
+        Some(weight)
+    });
+    Some(RawBake { time: time?.value, holdback })
 }
 
 fn some_of<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Weight> {

@@ -35,6 +35,10 @@ fn policy() -> RolloutPolicy {
         freeze: Arc::new([]),
         needs: Arc::new([]),
         hooks: Arc::new([]),
+        journey: None,
+        is_compared: true,
+        from: Weight::NONE,
+        bake: None,
     }
 }
 
@@ -70,12 +74,14 @@ fn seen<'a>(route: &'a Route, policy: &'a RolloutPolicy, progress: &'a Progress,
         progress,
         verdict: Some(verdict),
         trip: None,
-        at_step: Duration::from_hours(1),
-        requests: 10_000,
+        stood: Stood { time: Duration::from_hours(1), requests: 10_000 },
+        late: None,
+        stands_out: None,
         unmet: &[],
         is_killed: false,
         is_state_known: true,
         now_unix_ms: MONDAY,
+        is_clock_doubtful: false,
     }
 }
 
@@ -84,10 +90,16 @@ fn what_is_proven_and_has_stood_its_time_rises_one_step() {
     let (route, policy, verdict) = (samples::route("a", "/a"), policy(), sound());
     assert_eq!(look(&seen(&route, &policy, &at("10%"), &verdict)).action, Action::Rise(step("100%")));
     let progress = at("10%");
-    let found = look(&Seen { at_step: Duration::from_secs(599), ..seen(&route, &policy, &progress, &verdict) });
+    let found = look(&Seen {
+        stood: Stood { time: Duration::from_secs(599), requests: 10_000 },
+        ..seen(&route, &policy, &progress, &verdict)
+    });
     assert_eq!((found.action, found.reason), (Action::Stay, Reason::Soak));
     assert_eq!(found.waits_for, ["1s more at this step, of 10m"]);
-    let quiet = look(&Seen { requests: 299, ..seen(&route, &policy, &progress, &verdict) });
+    let quiet = look(&Seen {
+        stood: Stood { time: Duration::from_hours(1), requests: 299 },
+        ..seen(&route, &policy, &progress, &verdict)
+    });
     assert_eq!(quiet.waits_for, ["1 more users of extracted at this step, of 300"]);
     let done = look(&seen(&route, &policy, &at("100%"), &verdict));
     assert_eq!((done.action, done.waits_for), (Action::Stay, vec![]));
@@ -140,7 +152,7 @@ fn harm_sends_it_back_whatever_is_in_the_way_and_once_only() {
         let found = look(&seen(&route, &policy, &held, &verdict));
         assert_eq!((found.action, found.reason), (Action::Back(expect), Reason::Errors));
     }
-    let latched = Progress { latched: Some(Latch { note: note(), release: None }), ..at("1%") };
+    let latched = Progress { latched: Some(Latch { note: note(), release: None, culprit: None }), ..at("1%") };
     let policy = policy();
     let found = look(&seen(&route, &policy, &latched, &verdict));
     assert_eq!(
@@ -190,8 +202,10 @@ fn a_rollout_begins_with_its_first_step_when_that_is_allowed() {
             progress: &fresh,
             verdict: None,
             trip: None,
-            at_step: Duration::ZERO,
-            requests: 0,
+            stood: Stood::default(),
+            late: None,
+            stands_out: None,
+            is_clock_doubtful: false,
             unmet: &[],
             is_killed: false,
             is_state_known: true,
@@ -223,13 +237,13 @@ proptest! {
         };
         let progress = Progress {
             held: is_held.then(note),
-            latched: is_latched.then(|| Latch { note: note(), release: None }),
+            latched: is_latched.then(|| Latch { note: note(), release: None, culprit: None }),
             ..at("10%")
         };
         let verdicts = [sound(), harmful(), verdict("10%", (10, 0), (90, 0))];
         let verdict = &verdicts[which];
         let found = look(&Seen {
-            trip: is_tripped.then_some(Trip::Failing), at_step: Duration::from_secs(at_step_s), requests, is_killed, is_state_known, now_unix_ms: now,
+            trip: is_tripped.then_some(Trip::Failing), stood: Stood { time: Duration::from_secs(at_step_s), requests }, is_killed, is_state_known, now_unix_ms: now, is_clock_doubtful: false,
             ..seen(&route, &policy, &progress, verdict)
         });
         let is_harm = is_tripped || (verdict.verdict == Decision::RollBack && !is_latched);
@@ -241,4 +255,156 @@ proptest! {
             prop_assert!(!found.waits_for.is_empty());
         }
     }
+}
+
+fn of_journey<'a>(routes: &'a [Route], stood: &'a [Progress], looks: Vec<Look>) -> Vec<Member<'a>> {
+    let members = routes.iter().zip(stood).zip(looks);
+    members.map(|((route, progress), look)| Member { route, before: Some(progress), progress, look }).collect()
+}
+
+fn two() -> [Route; 2] {
+    [samples::route("a", "/a"), samples::route("b", "/b")]
+}
+
+fn of(action: Action, reason: Reason, waits: &[&str]) -> Look {
+    let waits_for = waits.iter().map(|wait| (*wait).to_owned()).collect();
+    Look { action, reason, why: waits.first().map_or("so it is", |wait| wait).to_owned(), waits_for }
+}
+
+fn rise(to: &str) -> Look {
+    of(Action::Rise(step(to)), Reason::Proven, &[])
+}
+
+#[test]
+fn routes_that_climb_together_wait_for_the_last_of_them_and_go_back_with_the_first() {
+    let (routes, policy) = (two(), policy());
+    let stood = [at("1%"), at("1%")];
+    let decide = |a: Look, b: Look| together(&policy, &of_journey(&routes, &stood, vec![a, b]));
+    let (both, _) = decide(rise("10%"), rise("10%"));
+    assert_eq!(both.action, Action::Rise(step("10%")));
+    let waiting = of(Action::Stay, Reason::Insufficient, &["300 more users"]);
+    let (one, _) = decide(rise("10%"), waiting.clone());
+    assert_eq!((one.action, one.waits_for), (Action::Stay, vec!["`b`: 300 more users".to_owned()]));
+    let (alike, _) = decide(waiting.clone(), waiting.clone());
+    assert_eq!(alike.waits_for, ["300 more users"], "what all wait for is said once");
+    let harm = of(Action::Back(Some(Step::Shadow)), Reason::Errors, &["it fails"]);
+    let (back, culprit) = decide(rise("10%"), harm.clone());
+    assert_eq!((back.action.clone(), culprit.clone()), (harm.action.clone(), Some("b".parse().unwrap())));
+    assert!(back.why.contains("`b`"), "{}", back.why);
+    let members = of_journey(&routes, &stood, vec![waiting, harm]);
+    let moved = changes(&members, &back.action, culprit.as_ref(), &note());
+    assert!(
+        moved.len() == 2 && moved.iter().all(|one| one.after.weight == Weight::NONE && one.after.latched.is_some())
+    );
+    let blamed = |index: usize| moved[index].after.latched.as_ref().unwrap().culprit.as_ref().map(ToString::to_string);
+    assert_eq!((blamed(0), blamed(1)), (Some("b".to_owned()), None));
+}
+
+#[test]
+fn a_route_that_is_new_to_a_journey_climbs_until_it_has_come_as_far_and_the_others_wait() {
+    let (routes, policy) = (two(), policy());
+    let stood = [at("10%"), Progress::fresh(note())];
+    let members = of_journey(&routes, &stood, vec![rise("100%"), rise("shadow")]);
+    let (look, _) = together(&policy, &members);
+    assert_eq!(look.action, Action::Rise(Step::Shadow));
+    let moved = changes(&members, &look.action, None, &note());
+    assert_eq!(moved.iter().map(|one| one.route.as_str()).collect::<Vec<_>>(), ["b"], "nobody of `a` is sent back");
+    // Harm is harm, however far the one that does it is ahead.
+    let members =
+        of_journey(&routes, &stood, vec![of(Action::Back(None), Reason::Errors, &["it fails"]), rise("shadow")]);
+    assert_eq!(together(&policy, &members).0.action, Action::Back(None));
+}
+
+#[test]
+fn where_one_route_of_a_journey_must_not_go_back_none_does_by_itself() {
+    let mut routes = two();
+    routes[1].data = Data::Extracted;
+    let (stood, policy) = ([at("10%"), at("10%")], policy());
+    let harm = of(Action::Back(Some(Step::Shadow)), Reason::Errors, &["it fails"]);
+    let (look, _) = together(&policy, &of_journey(&routes, &stood, vec![harm, rise("100%")]));
+    assert_eq!((look.action, look.reason), (Action::Page, Reason::DataOwnedByExtracted));
+    assert!(look.why.contains("`a`") && look.why.contains("`b`"), "{}", look.why);
+}
+
+fn baking() -> RolloutPolicy {
+    let bake = crate::route::Bake { time: Duration::from_hours(24), holdback: Weight::ONE_PERCENT };
+    RolloutPolicy { steps: ["10%", "99%", "100%"].map(step).into(), bake: Some(bake), ..policy() }
+}
+
+#[test]
+fn a_bake_takes_its_time_and_needs_no_further_proof() {
+    let (route, policy, progress) = (samples::route("a", "/a"), baking(), at("99%"));
+    // Of the few that legacy still answers nothing can be proven.
+    let quiet = verdict("99%", (5_000, 25), (50, 0));
+    assert_eq!((quiet.verdict, quiet.reason), (Decision::Hold, Reason::Insufficient), "{}", quiet.why);
+    let at = |hours| Stood { time: Duration::from_hours(hours), requests: 10_000 };
+    let early = look(&Seen { stood: at(23), ..seen(&route, &policy, &progress, &quiet) });
+    assert_eq!((early.action, early.waits_for), (Action::Stay, vec!["1h more of its bake, of 1d".to_owned()]));
+    let done = look(&Seen { stood: at(24), ..seen(&route, &policy, &progress, &quiet) });
+    assert_eq!(done.action, Action::Rise(step("100%")));
+    // At another step the same is a hold.
+    let below = super::tests::at("10%");
+    let held = look(&Seen { stood: at(24), ..seen(&route, &policy, &below, &quiet) });
+    assert_eq!(held.action, Action::Stay);
+}
+
+#[test]
+fn a_late_regression_sends_it_back_while_it_bakes_and_holds_it_before() {
+    let (route, policy) = (samples::route("a", "/a"), baking());
+    let quiet = verdict("99%", (5_000, 25), (50, 0));
+    let lately = |failures, requests| Some(Lately { failures, requests });
+    let found = |progress: &Progress, late| look(&Seen { late, ..seen(&route, &policy, progress, &quiet) });
+    let back = found(&at("99%"), lately(300, 5_000));
+    assert_eq!((back.action, back.reason), (Action::Back(None), Reason::LateRegression), "{}", back.why);
+    assert_ne!(found(&at("99%"), lately(30, 5_000)).reason, Reason::LateRegression, "as often as legacy");
+    assert_ne!(found(&at("10%"), lately(300, 5_000)).action, Action::Back(None), "e-CUSUM holds, before the bake");
+    let owned = Route { data: Data::Extracted, ..route.clone() };
+    let paged = look(&Seen { late: lately(300, 5_000), ..seen(&owned, &policy, &at("99%"), &quiet) });
+    assert_eq!(paged.action, Action::Page);
+}
+
+#[test]
+fn without_a_holdback_a_bake_is_time_in_which_legacy_is_kept_warm() {
+    let bake = crate::route::Bake { time: Duration::from_hours(24), holdback: Weight::NONE };
+    let (route, policy) = (samples::route("a", "/a"), RolloutPolicy { bake: Some(bake), ..policy() });
+    let (progress, sound) = (at("100%"), sound());
+    let found = look(&seen(&route, &policy, &progress, &sound));
+    assert_eq!(
+        (found.action, found.waits_for),
+        (Action::Stay, vec!["23h more of its bake: legacy is to be kept warm".to_owned()])
+    );
+}
+
+#[test]
+fn a_clock_that_has_jumped_opens_no_window() {
+    let (route, progress, sound) = (samples::route("a", "/a"), at("10%"), sound());
+    let plain = policy();
+    let windowed = RolloutPolicy { window: Some(Arc::new("Mon-Thu 09:00-16:00 UTC".parse().unwrap())), ..policy() };
+    let found = |policy: &RolloutPolicy, is_clock_doubtful| {
+        look(&Seen { is_clock_doubtful, ..seen(&route, policy, &progress, &sound) }).action
+    };
+    assert_eq!(found(&windowed, false), Action::Rise(step("100%")));
+    assert_eq!(found(&windowed, true), Action::Stay);
+    assert_eq!(found(&plain, true), Action::Rise(step("100%")), "nothing of it goes by that clock");
+}
+
+proptest! {
+    #[test]
+    fn where_there_is_no_window_and_no_freeze_the_clock_on_the_wall_moves_nothing(
+        now in any::<u64>(), which in 0usize..2, at_step_s in 0u64..2_000, requests in 0u64..600,
+    ) {
+        let (route, policy, progress) = (samples::route("a", "/a"), policy(), at("10%"));
+        let verdict = [sound(), harmful()][which].clone();
+        let stood = Stood { time: Duration::from_secs(at_step_s), requests };
+        let usual = Seen { stood, ..seen(&route, &policy, &progress, &verdict) };
+        prop_assert_eq!(look(&usual), look(&Seen { now_unix_ms: now, ..usual }));
+    }
+}
+
+#[test]
+fn what_stands_out_among_many_routes_rises_no_further_and_is_not_sent_back_for_that() {
+    let (route, policy, progress, sound) = (samples::route("a", "/a"), policy(), at("10%"), sound());
+    let found = look(&Seen { stands_out: Some(40), ..seen(&route, &policy, &progress, &sound) });
+    assert_eq!((found.action, found.reason), (Action::Stay, Reason::WithinMargin));
+    assert!(found.waits_for[0].contains("of 40 routes"), "{:?}", found.waits_for);
 }

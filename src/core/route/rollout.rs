@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::calendar::{Freeze, Window};
 use crate::judge::Gates;
-use crate::name::RouteName;
+use crate::judge::ladder::Terms;
+use crate::name::{JourneyName, RouteName};
 use crate::route::hook::Hook;
 use crate::weight::{Weight, WeightError};
 
@@ -20,7 +21,7 @@ pub struct RolloutPolicy {
     pub at_least: Duration,
     /// How long caches may be cold after a raise: what is seen then counts against extracted and not for it. Default: 2 min.
     pub warmup: Duration,
-    /// Fewest requests that extracted was asked at a step (at the shadow step: comparisons). Default: 300.
+    /// Fewest users that extracted has answered at a step, warm-up left aside (at the shadow step: comparisons). Default: 300.
     pub min_requests: u64,
     /// What must be proven. Default: failures and slow answers, and where the route is compared mismatches and coverage.
     pub gates: Gates,
@@ -38,9 +39,46 @@ pub struct RolloutPolicy {
     pub needs: Arc<[Need]>,
     /// Whom it asks before it rises, and whom it tells what it did: those of `hooks`, then those of `notify`.
     pub hooks: Arc<[Hook]>,
+    /// The journey whose rollout this is: all of its routes move at once. `None`: the route climbs by itself.
+    pub journey: Option<JourneyName>,
+    /// Whether answers of the route are compared, so that there is something to see at `shadow`.
+    pub is_compared: bool,
+    /// What users get where nothing is known of how far it has come. 0 %, but where the extracted service owns the data: then it is written.
+    pub from: Weight,
+    /// What comes after the last step; `None`: nothing does.
+    pub bake: Option<Bake>,
+}
+
+/// What comes after the last step: legacy is kept warm, and a part of users there, so that what goes wrong late can still be seen and undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bake {
+    /// For how long.
+    pub time: Duration,
+    /// The part of users that legacy answers meanwhile; the step at which it does is the last but one. 0 %: none.
+    pub holdback: Weight,
+}
+
+impl Bake {
+    /// The step at which legacy still answers its part; `None`: it answers none.
+    pub fn step(&self) -> Option<Step> {
+        let left = Weight::ALL.basis_points().checked_sub(self.holdback.basis_points())?;
+        let weight = Weight::from_basis_points(left).filter(|weight| *weight < Weight::ALL)?;
+        Some(Step::At(weight))
+    }
 }
 
 impl RolloutPolicy {
+    /// What the step at that weight takes, whatever is proven: what every step does, and the bake its own time.
+    pub fn terms_at(&self, weight: Weight) -> Terms {
+        let baking = self.bake.filter(|_| self.is_baking(weight));
+        Terms { at_least: baking.map_or(self.at_least, |bake| bake.time), min_requests: self.min_requests }
+    }
+
+    /// Whether that is the step at which legacy is kept warm by a part of its users.
+    pub fn is_baking(&self, weight: Weight) -> bool {
+        self.bake.and_then(|bake| bake.step()).is_some_and(|step| step == Step::At(weight))
+    }
+
     /// The highest step that does not go beyond `weight`; the first one where none does.
     pub fn step_at(&self, weight: Weight) -> usize {
         self.steps.iter().rposition(|step| step.weight() <= weight).unwrap_or(0)

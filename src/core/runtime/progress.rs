@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::route::{RolloutPolicy, Step};
+use crate::name::RouteName;
+use crate::route::{RolloutPolicy, Route, Step};
 use crate::runtime::Note;
 use crate::weight::Weight;
 
@@ -26,7 +27,14 @@ pub struct Progress {
     pub approved: Option<Approval>,
     /// The release that extracted runs, as far as that is told; its evidence is about this one.
     pub release: Option<Release>,
+    /// How often a person has let it begin anew after a rollback. What was counted under another number counts no more.
+    pub epoch: u64,
+    /// Who has set it by hand since its step began, each once, the last [`HANDS_MAX`] of them.
+    pub hands: Vec<Arc<str>>,
 }
+
+/// Most people that are remembered for `four_eyes`.
+pub const HANDS_MAX: usize = 32;
 
 /// Why a rollout does not rise again by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +43,8 @@ pub struct Latch {
     pub note: Note,
     /// The release that it was rolled back from; another one lifts the latch.
     pub release: Option<Release>,
+    /// The route of its journey that was to blame: another release of that one lifts the latch. `None`: itself.
+    pub culprit: Option<RouteName>,
 }
 
 /// A person's word that a step may be entered.
@@ -83,11 +93,55 @@ impl Progress {
             latched: None,
             approved: None,
             release: None,
+            epoch: 0,
+            hands: Vec::new(),
         }
     }
 
+    /// Set by hand by `by`, too.
+    #[must_use]
+    pub fn touched(mut self, by: &str) -> Progress {
+        self.hands.retain(|known| **known != *by);
+        if self.hands.len() >= HANDS_MAX {
+            self.hands.remove(0);
+        }
+        self.hands.push(by.into());
+        self
+    }
+
+    /// No longer latched; what was counted until then counts no more.
+    #[must_use]
+    pub fn unlatched(self) -> Progress {
+        let epoch = self.epoch + u64::from(self.latched.is_some());
+        Progress { latched: None, epoch, ..self }
+    }
+
+    /// Where the rollout of a route begins of which nothing is known.
+    pub fn starting(route: &Route, entered: Note) -> Progress {
+        let from = route.rollout.as_ref().map_or(Weight::NONE, |policy| policy.from);
+        Progress { weight: from, is_begun: from > Weight::NONE, ..Progress::fresh(entered) }
+    }
+
+    /// That step, or where it stands if that is lower.
+    pub fn at_most(&self, step: Option<Step>) -> Option<Step> {
+        let own = if self.weight == Weight::NONE { Step::Shadow } else { Step::At(self.weight) };
+        step.map(|step| step.min(own)).filter(|_| self.is_begun)
+    }
+
+    /// Whether that person has set it by hand since its step began; the name, if so.
+    pub fn is_hand(&self, by: &str) -> Option<String> {
+        let is_same = |known: &str| person(known) == person(by);
+        let is_known = is_same(self.entered.by()) || self.hands.iter().any(|known| is_same(known));
+        is_known.then(|| person(by).to_owned())
+    }
+
     /// Of a route whose weight the file owned until now: the nearest step that is not above it.
+    ///
+    /// Where the extracted service owns the data nobody goes back for that: it begins at the weight itself, between two steps perhaps.
     pub fn taking_over(weight: Weight, policy: &RolloutPolicy, entered: Note) -> Progress {
+        if policy.from > Weight::NONE {
+            return Progress { weight, is_begun: true, ..Progress::fresh(entered) };
+        }
         let step = policy.steps.iter().rfind(|step| step.weight() <= weight);
         let weight = step.map_or(Weight::NONE, |step| step.weight());
         Progress { weight, is_begun: step.is_some(), ..Progress::fresh(entered) }
@@ -108,37 +162,52 @@ impl Progress {
 
     /// At another step, from now on.
     pub fn entering(&self, step: Step, note: Note) -> Progress {
-        Progress { weight: step.weight(), is_begun: true, entered: note, approved: None, ..self.clone() }
+        Progress {
+            weight: step.weight(),
+            is_begun: true,
+            entered: note,
+            approved: None,
+            hands: Vec::new(),
+            ..self.clone()
+        }
     }
 
-    /// Where what was known of it is lost: at 0 %, and kept there until a person lets it rise again.
-    pub fn lost(entered: Note) -> Progress {
-        let latched = Some(Latch { note: entered.clone(), release: None });
-        Progress { latched, ..Progress::fresh(entered) }
+    /// Where what was known of it is lost: where the file lets it begin, and kept there until a person lets it rise again.
+    pub fn lost(route: &Route, entered: Note) -> Progress {
+        let latched = Some(Latch { note: entered.clone(), release: None, culprit: None });
+        Progress { latched, ..Progress::starting(route, entered) }
     }
 
     /// Of a service that turns out to run `release`. It stays where it stands, and no approval is about what answers now.
     ///
     /// A rollback is over once *another* release answers. One that was rolled back before its release was known may be this very one.
     pub fn naming(&self, release: Release, entered: Note) -> Progress {
-        let is_other = |latch: &Latch| latch.release.as_ref().is_some_and(|before| *before != release);
+        let is_other =
+            |latch: &Latch| latch.culprit.is_none() && latch.release.as_ref().is_some_and(|before| *before != release);
         let latched = self.latched.clone().filter(|latch| !is_other(latch));
         let latched = latched.map(|latch| Latch { release: Some(release.clone()), ..latch });
         Progress { release: Some(release), latched, approved: None, entered, ..self.clone() }
     }
 
-    /// Sent back, and kept from rising.
-    pub fn rolled_back(&self, to: Option<Step>, note: Note) -> Progress {
-        let latched = Some(Latch { note: note.clone(), release: self.release.clone() });
+    /// Sent back, and kept from rising. `culprit`: the route of its journey for which that is done; `None`: itself.
+    pub fn rolled_back(&self, to: Option<Step>, note: Note, culprit: Option<RouteName>) -> Progress {
+        let latched = Some(Latch { note: note.clone(), release: self.release.clone(), culprit });
         Progress {
             weight: to.map_or(Weight::NONE, Step::weight),
             is_begun: to.is_some(),
             entered: note,
             latched,
             approved: None,
+            hands: Vec::new(),
             ..self.clone()
         }
     }
+}
+
+/// Who somebody is, wherever they asked from: `ann (api, 10.0.0.1)` is `ann`. Whoever gives no name is one and the same.
+fn person(by: &str) -> &str {
+    let name = by.split(" (").next().unwrap_or(by);
+    if name.starts_with("api, ") { "api" } else { name }
 }
 
 /// As it is stored.
@@ -151,6 +220,12 @@ struct Written {
     latched: Option<(WrittenNote, Option<String>)>,
     approved: Option<(String, WrittenNote)>,
     release: Option<String>,
+    #[serde(default)]
+    culprit: Option<String>,
+    #[serde(default)]
+    epoch: u64,
+    #[serde(default)]
+    hands: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -182,6 +257,9 @@ impl Progress {
             latched: self.latched.as_ref().map(|latch| (WrittenNote::of(&latch.note), release(&latch.release))),
             approved: self.approved.as_ref().map(|one| (one.step.to_string(), WrittenNote::of(&one.note))),
             release: release(&self.release),
+            culprit: self.latched.as_ref().and_then(|latch| Some(latch.culprit.as_ref()?.as_str().to_owned())),
+            epoch: self.epoch,
+            hands: self.hands.iter().map(|by| by.as_ref().to_owned()).collect(),
         };
         // Texts, numbers and flags: there is nothing in it that cannot be written.
         serde_json::to_string(&written).unwrap_or_default()
@@ -194,9 +272,13 @@ impl Progress {
             None => Some(None),
             Some(text) => Release::new(text).map(Some),
         };
+        let culprit = match &written.culprit {
+            None => None,
+            Some(name) => Some(name.parse().ok()?),
+        };
         let latched = match &written.latched {
             None => None,
-            Some((note, from)) => Some(Latch { note: note.read()?, release: release(from)? }),
+            Some((note, from)) => Some(Latch { note: note.read()?, release: release(from)?, culprit }),
         };
         let approved = match &written.approved {
             None => None,
@@ -214,6 +296,8 @@ impl Progress {
             latched,
             approved,
             release: release(&written.release)?,
+            epoch: written.epoch,
+            hands: written.hands.iter().take(HANDS_MAX).map(|by| by.as_str().into()).collect(),
         })
     }
 }
@@ -244,6 +328,10 @@ mod tests {
             freeze: Arc::new([]),
             needs: Arc::new([]),
             hooks: Arc::new([]),
+            journey: None,
+            is_compared: true,
+            from: Weight::NONE,
+            bake: None,
         }
     }
 
@@ -289,12 +377,12 @@ mod tests {
     #[test]
     fn another_release_ends_a_rollback_and_learning_the_name_of_the_same_one_does_not() {
         let release = |name: &str| Release::new(name).unwrap();
-        let unnamed = Progress::fresh(note()).rolled_back(Some(Step::Shadow), note());
+        let unnamed = Progress::fresh(note()).rolled_back(Some(Step::Shadow), note(), None);
         let named = unnamed.naming(release("1.0"), note());
         assert!(named.latched.is_some(), "it may be the one that was rolled back");
         assert!(named.naming(release("1.0"), note()).latched.is_some());
         assert!(named.naming(release("1.1"), note()).latched.is_none());
-        assert!(Progress::lost(note()).latched.is_some());
+        assert!(Progress::lost(&crate::samples::route("a", "/a"), note()).latched.is_some());
     }
 
     #[test]
@@ -304,12 +392,22 @@ mod tests {
             held: Some(note()),
             approved: Some(Approval { step: "50%".parse().unwrap(), note: note() }),
             release: Release::new("1.2"),
-            ..fresh.entering("10%".parse().unwrap(), note()).rolled_back(Some(Step::Shadow), note())
+            epoch: 3,
+            ..fresh
+                .entering("10%".parse().unwrap(), note())
+                .rolled_back(Some(Step::Shadow), note(), Some("b".parse().unwrap()))
+                .touched("ann")
         };
         for progress in [fresh, full] {
             assert_eq!(Progress::from_json(&progress.to_json()), Some(progress));
         }
         assert_eq!(Progress::from_json("{}"), None);
+        let before = r#"{"weight":"5%","is_begun":true,"entered":{"by":"a","at_unix_ms":1,"reason":"b"},"held":null,"latched":null,"approved":null,"release":null}"#;
+        assert_eq!(
+            Progress::from_json(before).map(|read| (read.epoch, read.hands.len())),
+            Some((0, 0)),
+            "of an older version"
+        );
     }
 
     #[test]

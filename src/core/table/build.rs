@@ -10,7 +10,7 @@ use crate::name::{JourneyName, RouteName};
 use crate::raw::{RawConfig, RawDefaults, RawRoute, Short, Spanned};
 use crate::route::{BreakerPolicy, Data, FallbackPolicy, LeasePolicy, Route};
 use crate::table::journeys;
-use crate::table::rollouts;
+use crate::table::rollouts::{self, Around};
 use crate::table::shadows;
 use crate::table::upstreams::Upstreams;
 use crate::table::{Journey, Revision, RoutingTable, Written, warnings};
@@ -39,7 +39,7 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
 
     let names = names(&raw.routes, &mut faults);
     removed_and_there(&raw.removed, &names, &mut faults);
-    rollouts::check_needs(&raw.routes, &raw.defaults, &names, &mut faults);
+    rollouts::check_needs(&raw.routes, &raw.journeys, &raw.defaults, &names, &mut faults);
     let mut routes = Vec::with_capacity(raw.routes.len());
     let mut written = Vec::with_capacity(raw.routes.len());
     let mut places = Places {
@@ -55,19 +55,15 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
             upstreams.resolve(target, &format!("routes[{}].extracted", raw_route.index), &mut faults)
         });
         check_between_keys(raw_route, &mut faults);
+        say_unasked_release(raw_route, &raw, &mut faults);
         let (Some(name), Some(conditions)) = (&raw_route.name, &raw_route.conditions) else { continue };
         // Without its service there will be no table, and the route can still be seen to tie.
         let Some(extracted) = extracted.or_else(|| stand_in.clone()) else { continue };
         let data = raw_route.data.unwrap_or_default();
         let shadow =
             shadows::shadow(raw_route, &raw.defaults, legacy.as_ref(), &extracted, &mut upstreams, &mut faults);
-        let rollout = rollouts::rollout(
-            raw_route,
-            journey.is_some_and(|journey| journey.is_together),
-            shadow.as_ref(),
-            &raw.defaults,
-            &mut faults,
-        );
+        let rollout =
+            rollouts::rollout(raw_route, around(&raw, raw_route, journey), shadow.as_ref(), &raw.defaults, &mut faults);
         routes.push(Arc::new(Route {
             name: name.value.clone(),
             owner: raw_route.owner.clone(),
@@ -122,6 +118,7 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
         places.indexes.push(raw_route.index);
     }
 
+    rollouts::settle_journeys(&raw, &mut routes, &mut faults);
     journeys::gather(&raw, &routes, &places, &mut journeys, &mut faults);
     let matcher = match Matcher::new(&routes) {
         Ok(matcher) => matcher,
@@ -203,13 +200,6 @@ fn check_between_keys(route: &RawRoute, faults: &mut Faults) {
         let message = "`locate` decides the side of this route, so a weight would do nothing";
         faults.push(Fault::error(weight.span, path, message).with_help("take one of the two out"));
     }
-    let compares = route.compare.as_ref().is_some_and(|compare| matches!(compare.value, Short::On(_)));
-    if let (Some(header), None, false) = (&route.release_header, &route.rollout, compares) {
-        let path = format!("routes[{}].release_header", route.index);
-        let message = "only a rollout or a comparison asks which release answers, and this route has neither";
-        let help = "write `rollout:` or `compare:`, or take this out";
-        faults.push(Fault::error(header.span, path, message).with_help(help));
-    }
     if let (Some(form), Some(_)) = (route.form.as_ref().filter(|form| form.value), &route.locate) {
         let path = format!("routes[{}].affinity.form", route.index);
         let message = "`locate` decides the side of this route, form or not, so this would do nothing";
@@ -274,4 +264,29 @@ fn say_tie(routes: &[Arc<Route>], places: &Places, first: usize, second: usize, 
         .with_help("give one of them a method, a host or a condition that the other one has not")
         .with_also(*place_a, "the other one");
     faults.push(fault);
+}
+
+/// What a rollout has to know of the journey of its route.
+fn around<'a>(raw: &'a RawConfig, route: &'a RawRoute, journey: Option<&Journey>) -> Option<Around<'a>> {
+    let name = &route.journey.as_ref()?.value;
+    let written = raw.journeys.iter().find(|journey| journey.name.value == *name)?;
+    Some(Around {
+        name,
+        is_together: journey.is_some_and(|journey| journey.is_together),
+        rollout: written.rollout.as_ref(),
+    })
+}
+
+fn say_unasked_release(route: &RawRoute, raw: &RawConfig, faults: &mut Faults) {
+    let of_journey = route
+        .journey
+        .as_ref()
+        .and_then(|name| raw.journeys.iter().find(|journey| journey.name.value == name.value)?.rollout.as_ref());
+    let compares = route.compare.as_ref().is_some_and(|compare| matches!(compare.value, Short::On(_)));
+    if let (Some(header), None, false) = (&route.release_header, route.rollout.as_ref().or(of_journey), compares) {
+        let path = format!("routes[{}].release_header", route.index);
+        let message = "only a rollout or a comparison asks which release answers, and this route has neither";
+        let help = "write `rollout:` or `compare:`, or take this out";
+        faults.push(Fault::error(header.span, path, message).with_help(help));
+    }
 }

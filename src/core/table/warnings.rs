@@ -79,7 +79,8 @@ fn say_idle_defaults(raw: &RawConfig, faults: &mut Faults) {
     let compares = raw.routes.iter().filter_map(|route| route.compare.as_ref());
     let compares = compares.filter(|compare| matches!(compare.value, Short::On(_))).count();
     let fallbacks = raw.routes.iter().filter(|route| matches!(route.fallback, Some(Short::On(_)))).count();
-    let rollouts = raw.routes.iter().filter(|route| route.rollout.is_some()).count();
+    let rollouts = raw.routes.iter().filter(|route| route.rollout.is_some()).count()
+        + raw.journeys.iter().filter(|journey| journey.rollout.is_some()).count();
     let blocks: [(&str, Option<Span>, usize); 4] = [
         ("shadow", raw.defaults.shadow.as_ref().map(|read| read.span), shadows),
         ("compare", raw.defaults.compare.as_ref().map(|read| read.span), compares),

@@ -28,7 +28,8 @@ pub(in crate::raw) static ROLLOUT: Block = Block {
             "four_eyes",
             Shape::Bool,
             "false",
-            "Whether that must be another person than the one who moved the route last.",
+            "Whether that must be somebody who has not set the route by hand since its step began: held, resumed, approved or rolled it back, \
+             or had its file loaded.",
         ),
         Key::optional(
             "window",
@@ -48,7 +49,6 @@ pub(in crate::raw) static ROLLOUT: Block = Block {
             "[]",
             "Routes that must have come so far first, as in `users@100%`.",
         ),
-        Key::not_yet("bake", "How long legacy stays warm after 100 %."),
         Key::optional(
             "hooks",
             Shape::List(&Shape::Block(&super::HOOK)),
@@ -61,6 +61,28 @@ pub(in crate::raw) static ROLLOUT: Block = Block {
             Shape::Block(&super::SLO),
             "",
             "What must hold once there is no legacy side to compare with: at 100%, and a rollback by it obeys `data`.",
+        ),
+        Key::optional(
+            "from",
+            Shape::Weight,
+            "",
+            "Where the extracted service owns the data (required there, and nowhere else): what users get where nothing is known of how \
+             far it has come, as in a new state directory. Never less than what it has come to, or they would find what is stale.",
+        ),
+        Key::optional("bake", Shape::Block(&BAKE), "", "What comes after the last step."),
+    ],
+};
+
+pub(in crate::raw) static BAKE: Block = Block {
+    name: "bake",
+    about: "After the last step a part of users stays with legacy for a while, so that what goes wrong late is seen, and goes back.",
+    keys: &[
+        Key::required("for", Shape::Duration, "How long, as in `14d`; time in which the proxy runs."),
+        Key::optional(
+            "holdback",
+            Shape::Weight,
+            "1%, and 0% where the extracted service owns the data",
+            "Part of users that legacy answers meanwhile; at most 50%. `0%`: none, so that nothing can be compared.",
         ),
     ],
 };
