@@ -7,6 +7,9 @@
 pub mod chain;
 pub mod name;
 pub mod weight;
+pub mod history;
+pub mod chart;
+pub mod show;
 pub mod judge;
 pub mod side;
 pub mod template;
@@ -71,6 +74,7 @@ pub mod release;
 pub mod ledger;
 pub mod rollout;
 pub mod explain;
+pub mod plan;
 
 #[cfg(any(test, feature = "fixture"))]
 #[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]

@@ -3,6 +3,7 @@
 //! What is counted for a route is looked up once, when a table is published; a request then touches atomics only.
 
 mod compare;
+pub mod read;
 mod rollout;
 
 use std::collections::BTreeMap;
