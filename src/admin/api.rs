@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use crate::admin::control::{KillOutcome, RolloutOutcome, WeightOutcome};
 use crate::admin::problem::Problem;
 use crate::admin::{Admin, ApplyOutcome, ApplyRequest, Peer, PlaneStatus, Readiness, RouteNumbers, UpstreamStatus};
-use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, now_unix_ms};
+use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreError, StoreHealth, now_unix_ms};
 use strangler_core::chain::chain;
 
 /// Longest name that someone gives themselves, in bytes.
@@ -109,7 +109,8 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
     let PlaneStatus { breakers, mut upstreams } = (admin.state.plane)();
     upstreams.truncate(rows_max);
     let indices = (page.offset.min(total)..total).take(limit);
-    Ok(Json(Status {
+    let etag = [(header::ETAG, crate::admin::etag(&snapshot, None))];
+    let status = Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         alarms: alarms(&snapshot, &readiness, (control.store().kind(), &store), &breakers, &upstreams),
         readiness,
@@ -123,11 +124,11 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
         upstreams,
         routes: indices.filter_map(|index| shown(&admin, &snapshot, index, &breakers)).collect(),
         routes_total: total,
-    })
-    .into_response())
+    });
+    Ok((etag, status).into_response())
 }
 
-fn alarms(
+pub(super) fn alarms(
     snapshot: &Snapshot,
     readiness: &Readiness,
     (kind, store): (&str, &StoreHealth),
@@ -201,7 +202,9 @@ pub(super) async fn route(State(admin): App, Path(name): Path<String>) -> Result
     let snapshot = admin.state.control.snapshot();
     let breakers = (admin.state.plane)().breakers;
     let found = snapshot.route(&name).and_then(|(index, _)| shown(&admin, &snapshot, index, &breakers));
-    found.map(|shown| Json(shown).into_response()).ok_or_else(|| unknown_route(&name))
+    let shown = found.ok_or_else(|| unknown_route(&name))?;
+    let etag = [(header::ETAG, crate::admin::etag(&snapshot, name.parse().ok().as_ref()))];
+    Ok((etag, Json(shown)).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -364,7 +367,7 @@ pub(super) async fn apply(
     to_its_end(apply_and_audit(admin, body.accept_removals, by)).await?
 }
 
-async fn apply_and_audit(admin: Arc<Admin>, accept_removals: bool, by: String) -> Result<Response, Problem> {
+pub(super) async fn apply_and_audit(admin: Arc<Admin>, accept_removals: bool, by: String) -> Result<Response, Problem> {
     let before = admin.state.control.snapshot().table().revision().to_string();
     let (reply, outcome) = oneshot::channel();
     let request = ApplyRequest { accept_removals, by: by.clone(), reply };
@@ -468,18 +471,23 @@ struct AuditVerified {
 }
 
 pub(super) async fn verify_audit(State(admin): App) -> Result<Response, Problem> {
+    let verifier = follow(&admin).await?;
+    let Verifier { linked, unlinked, broken_at, .. } = verifier;
+    let head = verifier.head().map(str::to_owned);
+    Ok(Json(AuditVerified { intact: broken_at.is_none(), broken_at, linked, unlinked, head }).into_response())
+}
+
+/// Follows the audit's chain to its end, or to where it is broken.
+pub(super) async fn follow(admin: &Admin) -> Result<Verifier, StoreError> {
     let (mut verifier, mut after) = (Verifier::default(), 0);
     loop {
         // Page by page: changes are put on record in between.
         let (next, last, is_more) = admin.state.control.store().follow_audit(verifier, after).await?;
         (verifier, after) = (next, last);
         if !is_more || verifier.broken_at.is_some() {
-            break;
+            return Ok(verifier);
         }
     }
-    let Verifier { linked, unlinked, broken_at, .. } = verifier;
-    let head = verifier.head().map(str::to_owned);
-    Ok(Json(AuditVerified { intact: broken_at.is_none(), broken_at, linked, unlinked, head }).into_response())
 }
 
 #[derive(Debug, Deserialize)]

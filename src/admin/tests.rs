@@ -57,6 +57,13 @@ async fn state(dir: &Path) -> (AdminState, Store, mpsc::Receiver<ApplyRequest>, 
         numbers: Arc::new(|name| {
             (name == "cart").then(|| RouteNumbers { requests_legacy: 7, ..RouteNumbers::default() })
         }),
+        counts: Arc::new(|| {
+            let counts = Counts { answered: [7, 3], ..Counts::default() };
+            BTreeMap::from([("cart".to_owned(), counts)])
+        }),
+        compare_verdict: Arc::new(|_| None),
+        config: Arc::new(ConfigSeen::default),
+        process: Arc::new(ProcessStatus::default),
         verdicts: Arc::new(|_, _| Vec::new()),
         rollout: Arc::new(|_| None),
         latencies: Arc::new(|_, _| Vec::new()),

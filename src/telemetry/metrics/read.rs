@@ -67,7 +67,8 @@ impl Metrics {
         let by = |family: &prometheus::IntCounterVec| {
             let all = family.collect();
             let metrics = all.iter().flat_map(proto::MetricFamily::get_metric);
-            let named = metrics.filter_map(|metric| Some((metric.get_label().first()?.value().to_owned(), count(metric))));
+            let named =
+                metrics.filter_map(|metric| Some((metric.get_label().first()?.value().to_owned(), count(metric))));
             named.filter(|(_, count)| *count > 0).collect()
         };
         (by(&self.rejected), by(&self.queue_dropped))
