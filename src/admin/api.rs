@@ -17,12 +17,13 @@ use strangler_core::explain::Asked;
 use strangler_core::latency::RouteLatency;
 use strangler_core::name::RouteName;
 use strangler_core::noise::ledger::EndpointReport;
+use strangler_core::plan::{Wish, plan};
 use strangler_core::route::StepError;
 use strangler_core::runtime::{KillScope, Note, RolloutAsk, WeightAsk};
 use strangler_core::snapshot::{KillStatus, RouteStatus, Snapshot};
 use tokio::sync::oneshot;
 
-use crate::admin::control::{KillOutcome, RolloutOutcome, WeightOutcome};
+use crate::admin::control::ControlError;
 use crate::admin::problem::Problem;
 use crate::admin::{Admin, ApplyOutcome, ApplyRequest, Peer, PlaneStatus, Readiness, RouteNumbers, UpstreamStatus};
 use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreError, StoreHealth, now_unix_ms};
@@ -216,6 +217,9 @@ struct WeightBody {
     #[serde(default)]
     accept_stale: bool,
     by: Option<String>,
+    /// Only tells what it would do.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 pub(super) async fn weight(
@@ -224,15 +228,18 @@ pub(super) async fn weight(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<WeightOutcome>, Problem> {
+) -> Result<Response, Problem> {
     let body: WeightBody = json(&headers, body)?;
     let ask: WeightAsk = body.weight.parse().map_err(|error| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_weight", format!("{:?}: {error}, or `file`", body.weight))
     })?;
     let (name, who) = (route_name(&name)?, who(&peer, body.by.as_deref())?);
+    if body.dry_run {
+        return planned(&admin, &name, Wish::Weight { ask, accept_stale: body.accept_stale }, &who, &body.reason);
+    }
     let control = Arc::clone(&admin.state.control);
     let change = async move { control.set_weight(&who, &name, ask, body.accept_stale, &body.reason).await };
-    Ok(Json(to_its_end(change).await??))
+    Ok(Json(to_its_end(change).await??).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -242,6 +249,9 @@ struct KillBody {
     #[serde(default)]
     accept_stale: bool,
     by: Option<String>,
+    /// Only tells what it would do.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 pub(super) async fn kill_route(
@@ -250,7 +260,7 @@ pub(super) async fn kill_route(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<KillOutcome>, Problem> {
+) -> Result<Response, Problem> {
     let scope = KillScope::Route(route_name(&name)?);
     kill(&admin, peer, scope, json(&headers, body)?).await
 }
@@ -260,14 +270,18 @@ pub(super) async fn kill_all(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<KillOutcome>, Problem> {
+) -> Result<Response, Problem> {
     kill(&admin, peer, KillScope::All, json(&headers, body)?).await
 }
 
-async fn kill(admin: &Admin, peer: Peer, scope: KillScope, body: KillBody) -> Result<Json<KillOutcome>, Problem> {
+async fn kill(admin: &Admin, peer: Peer, scope: KillScope, body: KillBody) -> Result<Response, Problem> {
     let who = who(&peer, body.by.as_deref())?;
+    if body.dry_run {
+        return planned(admin, &of_one(scope)?, Wish::Kill { accept_stale: body.accept_stale }, &who, &body.reason);
+    }
     let control = Arc::clone(&admin.state.control);
-    Ok(Json(to_its_end(async move { control.kill(&who, scope, body.accept_stale, &body.reason).await }).await??))
+    let change = async move { control.kill(&who, scope, body.accept_stale, &body.reason).await };
+    Ok(Json(to_its_end(change).await??).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -275,6 +289,8 @@ async fn kill(admin: &Admin, peer: Peer, scope: KillScope, body: KillBody) -> Re
 struct UnkillBody {
     reason: String,
     by: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 pub(super) async fn unkill_route(
@@ -283,7 +299,7 @@ pub(super) async fn unkill_route(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<KillOutcome>, Problem> {
+) -> Result<Response, Problem> {
     let scope = KillScope::Route(route_name(&name)?);
     unkill(&admin, peer, scope, json(&headers, body)?).await
 }
@@ -293,7 +309,7 @@ pub(super) async fn unkill_all(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<KillOutcome>, Problem> {
+) -> Result<Response, Problem> {
     unkill(&admin, peer, KillScope::All, json(&headers, body)?).await
 }
 
@@ -307,6 +323,8 @@ struct RolloutBody {
     #[serde(default)]
     accept_stale: bool,
     by: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 pub(super) async fn rollout(
@@ -315,7 +333,7 @@ pub(super) async fn rollout(
     Path((name, verb)): Path<(String, String)>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<RolloutOutcome>, Problem> {
+) -> Result<Response, Problem> {
     let body: RolloutBody = json(&headers, body)?;
     let step =
         body.step.as_deref().map(str::parse).transpose().map_err(|error: StepError| {
@@ -329,14 +347,39 @@ pub(super) async fn rollout(
         _ => return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "no such verb of a rollout")),
     };
     let (name, who) = (route_name(&name)?, who(&peer, body.by.as_deref())?);
+    if body.dry_run {
+        return planned(&admin, &name, Wish::Rollout(ask), &who, &body.reason);
+    }
     let control = Arc::clone(&admin.state.control);
-    Ok(Json(to_its_end(async move { control.ask_rollout(&who, &name, ask, &body.reason).await }).await??))
+    let change = async move { control.ask_rollout(&who, &name, ask, &body.reason).await };
+    Ok(Json(to_its_end(change).await??).into_response())
 }
 
-async fn unkill(admin: &Admin, peer: Peer, scope: KillScope, body: UnkillBody) -> Result<Json<KillOutcome>, Problem> {
+/// What a change would do.
+fn planned(admin: &Admin, name: &RouteName, wish: Wish, who: &str, reason: &str) -> Result<Response, Problem> {
+    let note = Note::new(who, now_unix_ms(), reason).map_err(ControlError::from)?;
+    let plan = plan(&admin.state.control.snapshot(), name, wish, &note).map_err(ControlError::from)?;
+    Ok(Json(plan).into_response())
+}
+
+fn of_one(scope: KillScope) -> Result<RouteName, Problem> {
+    match scope {
+        KillScope::Route(name) => Ok(name),
+        KillScope::All => {
+            let detail = "`dry_run` tells of one route at a time";
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "dry_run", detail))
+        }
+    }
+}
+
+async fn unkill(admin: &Admin, peer: Peer, scope: KillScope, body: UnkillBody) -> Result<Response, Problem> {
     let who = who(&peer, body.by.as_deref())?;
+    if body.dry_run {
+        return planned(admin, &of_one(scope)?, Wish::Unkill, &who, &body.reason);
+    }
     let control = Arc::clone(&admin.state.control);
-    Ok(Json(to_its_end(async move { control.unkill(&who, scope, &body.reason).await }).await??))
+    let change = async move { control.unkill(&who, scope, &body.reason).await };
+    Ok(Json(to_its_end(change).await??).into_response())
 }
 
 #[derive(Debug, Deserialize)]

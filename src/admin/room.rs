@@ -27,6 +27,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 use strangler_core::history::{Counts, EVERY_MS, History, Reading};
+use strangler_core::runtime::utc;
 use strangler_core::snapshot::Snapshot;
 use strangler_core::weight::Weight;
 use tokio::sync::{Semaphore, watch};
@@ -365,6 +366,11 @@ fn rendered(page: &impl Template) -> Response {
 fn see_other(path: &str) -> Response {
     let location = HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/"));
     (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
+}
+
+/// A moment as people read it; UTC.
+fn when(unix_ms: u64) -> String {
+    utc(unix_ms).replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
 /// For a query's value.

@@ -8,11 +8,10 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use strangler_core::audit::Verifier;
-use strangler_core::runtime::utc;
 use strangler_core::show::{grouped, visible};
 
 use crate::admin::api::{App, follow};
-use crate::admin::room::{Fault, Frame, demand_login, rendered};
+use crate::admin::room::{Fault, Frame, demand_login, rendered, when};
 use crate::store::{LIST_ROWS_MAX, Listing};
 
 /// Entries of one page.
@@ -64,7 +63,7 @@ pub(super) async fn page(State(admin): App, headers: HeaderMap, Query(asked): Qu
     let newer = asked.page.checked_sub(1);
     let entries = all.into_iter().skip(from).take(ROWS).map(|entry| Entry {
         seq: entry.seq,
-        at: utc(entry.at_unix_ms),
+        at: when(entry.at_unix_ms),
         who: visible(&entry.who),
         what: entry.what.replace('_', " "),
         route: entry.route.unwrap_or_default(),

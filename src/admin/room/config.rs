@@ -10,12 +10,11 @@ use serde::Deserialize;
 use strangler_core::chain::chain;
 use strangler_core::explain::{Asked as AskedOf, Explanation, explain_with};
 use strangler_core::fault::Severity;
-use strangler_core::runtime::utc;
 use strangler_core::show::visible;
 use strangler_core::snapshot::RouteStatus;
 
 use crate::admin::api::App;
-use crate::admin::room::{Fault, Frame, rendered};
+use crate::admin::room::{Fault, Frame, rendered, when};
 
 const FAULTS_MAX: usize = 100;
 const ROUTES_MAX: usize = 500;
@@ -85,7 +84,7 @@ pub(super) async fn page(State(admin): App, headers: HeaderMap, Query(asked): Qu
     };
     let at = |time: std::time::SystemTime| {
         let ms = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        utc(u64::try_from(ms).unwrap_or(u64::MAX))
+        when(u64::try_from(ms).unwrap_or(u64::MAX))
     };
     let lines: Vec<&str> = seen.text.lines().collect();
     let fault = |fault: &strangler_core::fault::Fault| {

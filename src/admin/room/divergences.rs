@@ -6,14 +6,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 use strangler_core::redact::{Cause, Difference, Divergence};
-use strangler_core::runtime::utc;
 use strangler_core::show::{self, Apart, apart, visible};
 
 use crate::admin::api::{App, unknown_route};
 use crate::admin::control::AcceptedStatus;
 use crate::admin::divergences::curls;
 use crate::admin::problem::Problem;
-use crate::admin::room::{Fault, Frame, demand_login, encoded, rendered};
+use crate::admin::room::{Fault, Frame, demand_login, encoded, rendered, when};
 use crate::store::{Listing, StoredDivergence};
 
 /// Causes on a page, and pairs looked through for them.
@@ -45,6 +44,8 @@ struct CauseCard {
     last: String,
     suggestion: Option<String>,
     links: Vec<PairLink>,
+    /// Both values of the newest pair.
+    example: Option<Apart>,
     is_failure: bool,
 }
 
@@ -86,8 +87,9 @@ pub(super) async fn list(State(admin): App, headers: HeaderMap, Query(asked): Qu
         let cause: Option<Cause> = serde_json::from_str(&one.json).ok();
         let text = |of: fn(&Cause) -> &str| cause.as_ref().map(|cause| visible(of(cause))).unwrap_or_default();
         let own = pairs.iter().filter(|pair| pair.route == one.route && pair.signature == one.signature);
+        let example = own.clone().next().and_then(|pair| example(&pair.json));
         let links =
-            own.take(LINKED_MAX).map(|pair| PairLink { id: pair.id.clone(), at: utc(pair.at_unix_ms) }).collect();
+            own.take(LINKED_MAX).map(|pair| PairLink { id: pair.id.clone(), at: when(pair.at_unix_ms) }).collect();
         let kind = text(|cause| &cause.kind);
         CauseCard {
             is_failure: strangler_core::difference::Kind::named(&kind)
@@ -98,11 +100,12 @@ pub(super) async fn list(State(admin): App, headers: HeaderMap, Query(asked): Qu
             extracted: text(|cause| &cause.extracted),
             suggestion: cause.as_ref().and_then(|cause| cause.suggestion.clone()),
             pairs: show::grouped(one.pairs),
-            first: utc(one.first_unix_ms),
-            last: utc(one.last_unix_ms),
+            first: when(one.first_unix_ms),
+            last: when(one.last_unix_ms),
             route: one.route,
             signature: one.signature,
             links,
+            example,
         }
     });
     let causes = causes.collect();
@@ -115,6 +118,13 @@ pub(super) async fn list(State(admin): App, headers: HeaderMap, Query(asked): Qu
         .collect();
     let dropped = show::grouped(control.store().divergences_dropped());
     Ok(rendered(&ListPage { frame, asked, routes, causes, accepted, dropped }))
+}
+
+/// Both values of the weightiest difference of a record.
+pub(super) fn example(json: &str) -> Option<Apart> {
+    let record: Divergence = serde_json::from_str(json).ok()?;
+    let first = record.differences.first()?;
+    Some(apart(&visible(first.legacy.as_deref()?), &visible(first.extracted.as_deref()?)))
 }
 
 struct DifferenceRow {
@@ -210,7 +220,7 @@ pub(super) async fn one(State(admin): App, headers: HeaderMap, Path(id): Path<St
         frame,
         target: visible(&record.target),
         request_headers: record.request_headers.iter().map(|(name, value)| (name.clone(), visible(value))).collect(),
-        at: utc(record.at_unix_ms),
+        at: when(record.at_unix_ms),
         signature: found.signature,
         differences: record.differences.iter().map(DifferenceRow::of).collect(),
         warnings: record.warnings.iter().map(DifferenceRow::of).collect(),

@@ -8,11 +8,16 @@ use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
+use strangler_core::redact::Cause;
+use strangler_core::show::{Apart, grouped, visible};
 use strangler_core::snapshot::Stage;
 
+use crate::admin::Admin;
 use crate::admin::api::App;
+use crate::admin::room::divergences::example;
 use crate::admin::room::view::overview::Row;
-use crate::admin::room::{Frame, Live, rendered};
+use crate::admin::room::{Frame, Live, rendered, when};
+use crate::store::{Listing, StoredCause};
 
 /// Rows of one page.
 const ROWS_MAX: usize = 500;
@@ -23,6 +28,49 @@ pub(super) struct Asked {
     q: String,
     stage: String,
     page: usize,
+}
+
+/// What differs most, of all routes.
+struct TopCause {
+    route: String,
+    place: String,
+    kind: String,
+    pairs: String,
+    last: String,
+    example: Option<Apart>,
+}
+
+/// Causes that are named on the overview, and pairs looked through for examples.
+const CAUSES_MAX: u32 = 3;
+const PAIRS_MAX: u32 = 100;
+
+/// None where the store does not answer: the overview is there without it.
+async fn top_causes(admin: &Admin) -> Vec<TopCause> {
+    let store = admin.state.control.store();
+    let listing = |limit| Listing { route: None, since_unix_ms: 0, limit };
+    let (accepted, found) =
+        (admin.state.control.accepted(None), store.causes(listing(CAUSES_MAX * 4)).await.unwrap_or_default());
+    let is_open = |one: &StoredCause| {
+        !accepted.iter().any(|it| it.route == one.route && it.signature == one.signature && !it.expired)
+    };
+    let found: Vec<StoredCause> = found.into_iter().filter(is_open).take(CAUSES_MAX as usize).collect();
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let pairs = store.divergences(listing(PAIRS_MAX)).await.unwrap_or_default();
+    let top = |one: StoredCause| {
+        let cause: Cause = serde_json::from_str(&one.json).ok()?;
+        let pair = pairs.iter().find(|pair| pair.route == one.route && pair.signature == one.signature);
+        Some(TopCause {
+            place: visible(&cause.place),
+            kind: visible(&cause.kind),
+            pairs: grouped(one.pairs),
+            last: when(one.last_unix_ms),
+            example: pair.and_then(|pair| example(&pair.json)),
+            route: one.route,
+        })
+    };
+    found.into_iter().filter_map(top).collect()
 }
 
 struct StageCount {
@@ -42,6 +90,8 @@ struct Page {
     /// Rows that the filter leaves.
     found: usize,
     more: Option<usize>,
+    /// For those who are logged in.
+    causes: Vec<TopCause>,
 }
 
 impl Page {
@@ -74,5 +124,6 @@ pub(super) async fn page(State(admin): App, headers: HeaderMap, Query(mut asked)
     let (found, from) = (wanted.len(), asked.page.saturating_mul(ROWS_MAX));
     let shown: Vec<usize> = wanted.into_iter().skip(from).take(ROWS_MAX).collect();
     let more = (from + shown.len() < found).then_some(asked.page + 1);
-    rendered(&Page { frame, shown, stages: stages.into(), asked, found, more, live })
+    let causes = if frame.session.is_some() { top_causes(&admin).await } else { Vec::new() };
+    rendered(&Page { causes, frame, shown, stages: stages.into(), asked, found, more, live })
 }

@@ -5,11 +5,10 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use strangler_core::history::quantile_us;
-use strangler_core::runtime::utc;
 use strangler_core::show;
 
 use crate::admin::api::App;
-use crate::admin::room::{Frame, rendered};
+use crate::admin::room::{Frame, rendered, when};
 use crate::admin::{PlaneStatus, Readiness, UpstreamStatus};
 use crate::store::StoreHealth;
 
@@ -36,7 +35,7 @@ struct Page {
 impl Page {
     fn at(&self, unix_ms: Option<u64>) -> String {
         let _ = self;
-        unix_ms.map(utc).unwrap_or_default()
+        unix_ms.map(when).unwrap_or_default()
     }
 }
 

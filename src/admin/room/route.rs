@@ -10,7 +10,6 @@ use serde::Deserialize;
 use strangler_core::coverage::RouteReport;
 use strangler_core::latency::RouteLatency;
 use strangler_core::noise::ledger::EndpointReport;
-use strangler_core::runtime::utc;
 use strangler_core::show;
 use strangler_core::snapshot::RouteStatus;
 
@@ -19,7 +18,7 @@ use crate::admin::api::{App, unknown_route};
 use crate::admin::room::view::RolloutSeen;
 use crate::admin::room::view::overview::Row;
 use crate::admin::room::view::route::{Chart, Doable, Event, GateRow, Rung, charts, doable, gates, ladder};
-use crate::admin::room::{Fault, Frame, Live, rendered, rollout};
+use crate::admin::room::{Fault, Frame, Live, rendered, rollout, when};
 use crate::store::{Listing, StoredCause, now_unix_ms};
 
 /// Endpoints and fields that are shown.
@@ -111,10 +110,10 @@ pub(super) async fn page(
             (_, None) => entry.what.clone(),
         };
         if entry.accepted && entry.at_unix_ms >= since_unix_ms {
-            marks.push(Event { at_unix_ms: entry.at_unix_ms, words: format!("{what}, {}", utc(entry.at_unix_ms)) });
+            marks.push(Event { at_unix_ms: entry.at_unix_ms, words: format!("{what}, {}", when(entry.at_unix_ms)) });
         }
         happened.push(Happened {
-            at: utc(entry.at_unix_ms),
+            at: when(entry.at_unix_ms),
             who: entry.who,
             what,
             reason: entry.reason,
@@ -161,7 +160,7 @@ fn drawn(admin: &Admin, name: &str, hours: u64, marks: &[Event]) -> Vec<Chart> {
 fn cause_row(one: &StoredCause) -> CauseRow {
     let cause: serde_json::Value = serde_json::from_str(&one.json).unwrap_or_default();
     let text = |key: &str| show::visible(cause.get(key).and_then(serde_json::Value::as_str).unwrap_or_default());
-    CauseRow { place: text("place"), kind: text("kind"), pairs: show::grouped(one.pairs), last: utc(one.last_unix_ms) }
+    CauseRow { place: text("place"), kind: text("kind"), pairs: show::grouped(one.pairs), last: when(one.last_unix_ms) }
 }
 
 fn done(word: &str) -> Option<&'static str> {

@@ -10,6 +10,8 @@ use crate::admin::room::view::{Cells, RolloutSeen, Words};
 /// Size of a row's line, in its own units.
 pub(crate) const SPARK: (f64, f64) = (120.0, 28.0);
 const SPARK_MINUTES: usize = 60;
+/// With fewer pairs alike than that, seen from the upper end of the band, somebody has to look.
+const ALIKE_LEAST: f64 = 0.999;
 /// Below so many pairs a match rate says nothing yet.
 const PAIRS_MIN: u64 = 50;
 
@@ -163,19 +165,22 @@ fn verdict(about: &About<'_>) -> Words {
             _ => {}
         }
     }
-    of_comparing(status.compare, about.compare_verdict, about.counts.compared)
+    of_comparing(status.compare, about.compare_verdict, &about.counts)
 }
 
-fn of_comparing(is_compared: bool, verdict: Option<&str>, pairs: u64) -> Words {
+fn of_comparing(is_compared: bool, verdict: Option<&str>, counts: &Counts) -> Words {
+    let (_, alike_most) = wilson(counts.compared.saturating_sub(counts.mismatched), counts.compared);
     match verdict {
         _ if !is_compared => Words::new("off", "not compared"),
         Some("divergent") => Words::new("bad", "answers differ"),
-        Some("suspect") => Words::new("wait", "answers may differ"),
         Some("noisy") => Words::new("good", "differs as legacy does"),
         Some("expected") => Words::new("good", "differs as intended"),
         Some("equal") => Words::new("good", "answers are equal"),
+        // Which field it is may not be sure yet; that too many pairs differ is.
+        _ if alike_most < ALIKE_LEAST => Words::new("bad", "answers differ"),
+        Some("suspect") => Words::new("wait", "answers may differ"),
         Some("not_comparable") => Words::new("off", "not comparable"),
-        _ if pairs < PAIRS_MIN => Words::new("wait", "too little seen"),
+        _ if counts.compared < PAIRS_MIN => Words::new("wait", "too little seen"),
         _ => Words::new("wait", "not proven yet"),
     }
 }

@@ -101,7 +101,9 @@ pub(crate) fn charts(series: &Series, hours: u64, events: &[Event]) -> Vec<Chart
                 thinned(&by_place, POINTS_MAX)
             });
             let largest = values.iter().flatten().flatten().copied().fold(0.0, f64::max);
-            let top = fixed.unwrap_or_else(|| round_top(largest));
+            // Without a failure there is no edge to draw against: a hundredth is one.
+            let least = if title == "Errors" { 0.01 } else { 0.0 };
+            let top = fixed.unwrap_or_else(|| round_top(largest.max(least)));
             let is_empty = values.iter().flatten().all(Option::is_none);
             let last = |side: usize| values.get(side).and_then(|of| of.iter().rev().flatten().next().copied());
             let said = |side: usize| last(side).map_or_else(|| "nothing".to_owned(), word);
