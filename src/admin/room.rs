@@ -28,6 +28,7 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use strangler_core::history::{Counts, EVERY_MS, History, Reading};
 use strangler_core::runtime::utc;
+use strangler_core::show::{is_hidden, visible};
 use strangler_core::snapshot::Snapshot;
 use strangler_core::weight::Weight;
 use tokio::sync::{Semaphore, watch};
@@ -355,12 +356,29 @@ fn demand_login(frame: &Frame) -> Result<(), Fault> {
 
 fn rendered(page: &impl Template) -> Response {
     match page.render() {
-        Ok(text) => Html(text).into_response(),
+        // Escaped it is already; what turns the direction of a text or hides in it is shown as what it is, too.
+        Ok(text) => Html(shown(text)).into_response(),
         Err(error) => {
             tracing::error!(%error, "a page of the dashboard cannot be made");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the page cannot be made").into_response()
         }
     }
+}
+
+fn shown(page: String) -> String {
+    let is_line = |c: char| matches!(c, '\n' | '\t');
+    if page.chars().all(|c| is_line(c) || !is_hidden(c)) {
+        return page;
+    }
+    let mut out = String::with_capacity(page.len() + 64);
+    for c in page.chars() {
+        if is_line(c) || !is_hidden(c) {
+            out.push(c);
+        } else {
+            out.push_str(&visible(c.encode_utf8(&mut [0; 4])));
+        }
+    }
+    out
 }
 
 fn see_other(path: &str) -> Response {

@@ -351,7 +351,10 @@ mod tests {
         assert_eq!((row.weight.as_str(), row.real.as_str(), row.rps.as_str()), ("5 %", "4 %", "10"));
         assert_eq!(row.errors, ["0 %", "20 %"], "what legacy answered for is extracted's failure");
         assert_eq!((row.matched.as_str(), row.band.as_str()), ("99.7 %", "99.12 to 99.9 % · 1\u{202f}000 pairs"));
-        assert_eq!((row.verdict.tone, row.verdict.text.as_str()), ("wait", "answers may differ"));
+        assert_eq!((row.verdict.tone, row.verdict.text.as_str()), ("bad", "answers differ"), "whatever field it is");
+        let few = Counts { compared: 1_000, mismatched: 1, ..Counts::default() };
+        let row_of_few = Row::of(&About { counts: few, now, compare_verdict: Some("suspect"), ..about(&status, None) });
+        assert_eq!((row_of_few.verdict.tone, row_of_few.verdict.text.as_str()), ("wait", "answers may differ"));
         let mut cells = Cells::new();
         row.cells(&mut cells);
         assert_eq!(cells.get("r.cart.pe").map(String::as_str), Some("25 ms"));
