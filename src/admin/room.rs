@@ -100,7 +100,7 @@ impl Room {
             (name.to_owned(), Reading { counts: counts.get(name).copied().unwrap_or_default(), weight })
         };
         let routes = names(&snapshot).map(reading).collect();
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).note(now, sum(&counts), &routes);
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).note(now, &sum(&counts), &routes);
     }
 
     /// All that is shown of all routes; made at most once a second, whoever asks.

@@ -130,13 +130,13 @@ pub struct Series {
 }
 
 impl Series {
-    fn note(&mut self, at_ms: u64, counts: Counts, weight: Weight, bounds_us: &[u32]) {
+    fn note(&mut self, at_ms: u64, counts: &Counts, weight: Weight, bounds_us: &[u32]) {
         if self.recent.len() >= READINGS_MAX {
             self.recent.pop_front();
         }
-        self.recent.push_back((at_ms, counts));
+        self.recent.push_back((at_ms, *counts));
         let Some((since, before)) = &self.last_minute else {
-            self.last_minute = Some((at_ms, counts));
+            self.last_minute = Some((at_ms, *counts));
             return;
         };
         if at_ms / 60_000 <= since / 60_000 {
@@ -157,7 +157,7 @@ impl Series {
             p99_us: came.times.map(|times| quantile_us(&times, bounds_us, 0.99).unwrap_or(0)),
             weight,
         });
-        self.last_minute = Some((at_ms, counts));
+        self.last_minute = Some((at_ms, *counts));
     }
 
     /// Whole minutes, oldest first. A minute in which nothing was read is not there.
@@ -205,8 +205,8 @@ impl History {
     }
 
     /// Takes what was read at `at_ms`, Unix milliseconds. Routes that were not read are forgotten.
-    pub fn note(&mut self, at_ms: u64, total: Counts, routes: &BTreeMap<String, Reading>) {
-        let weight = share_of(&total).unwrap_or_default();
+    pub fn note(&mut self, at_ms: u64, total: &Counts, routes: &BTreeMap<String, Reading>) {
+        let weight = share_of(total).unwrap_or_default();
         self.total.note(at_ms, total, weight, &self.bounds_us);
         self.routes.retain(|name, _| routes.contains_key(name));
         for (name, reading) in routes {
@@ -214,7 +214,7 @@ impl History {
                 continue;
             }
             let series = self.routes.entry(name.clone()).or_default();
-            series.note(at_ms, reading.counts, reading.weight, &self.bounds_us);
+            series.note(at_ms, &reading.counts, reading.weight, &self.bounds_us);
         }
     }
 

@@ -11,7 +11,7 @@ pub fn percent(share: f64) -> String {
     let digits = match points {
         p if p == 0.0 || p >= 99.995 => 0,
         // 99.97 % is not 100 %, nor is 0.02 % nothing.
-        p if p > 99.0 || p < 1.0 => 2,
+        p if !(1.0..=99.0).contains(&p) => 2,
         _ => 1,
     };
     let text = format!("{points:.digits$}");

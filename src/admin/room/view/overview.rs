@@ -382,7 +382,7 @@ mod tests {
         let mut history = History::new(vec![1_000]);
         for minute in 0..4u64 {
             let counts = Counts { answered: [minute.min(2) * 50, minute.min(2) * 50], ..Counts::default() };
-            history.note(minute * 60_000, counts, &BTreeMap::from([("a".to_owned(), Reading::default())]));
+            history.note(minute * 60_000, &counts, &BTreeMap::from([("a".to_owned(), Reading::default())]));
         }
         let chart = ShareChart::of(history.total());
         assert_eq!((chart.lines, chart.span.as_str()), (vec!["0.0,50.0 300.0,50.0".to_owned()], "3 min"));

@@ -214,7 +214,8 @@ pub(crate) fn doable(status: &RouteStatus, rollout: Option<&RolloutSeen>) -> Doa
         weight: rollout.is_none() && !status.located,
         hold: rollout.is_some_and(|one| one.held.is_none()),
         resume: is_kept,
-        approve: rollout.is_some_and(|one| one.next.is_some()),
+        approve: rollout
+            .is_some_and(|one| one.next.is_some() && one.waits_for.iter().any(|wait| wait.contains("approval"))),
         roll_back: rollout.is_some_and(|one| one.step.is_some() && one.latched.is_none()),
         kill: !status.kills.iter().any(|kill| kill.source == "api" && kill.scope == status.name),
         unkill: status.kills.iter().any(|kill| kill.source != "file" && kill.scope == status.name),
@@ -238,7 +239,7 @@ mod tests {
             (counts.compared, counts.mismatched) = (minute * 10, minute);
             counts.times[0][1] = minute * 540;
             let one = Reading { counts, ..Reading::default() };
-            history.note(minute * 60_000, counts, &BTreeMap::from([("cart".to_owned(), one)]));
+            history.note(minute * 60_000, &counts, &BTreeMap::from([("cart".to_owned(), one)]));
         }
         history
     }
