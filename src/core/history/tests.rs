@@ -11,7 +11,7 @@ fn counts(legacy: u64, extracted: u64) -> Counts {
 
 fn read(history: &mut History, at_s: u64, legacy: u64, extracted: u64) {
     let one = Reading { counts: counts(legacy, extracted), weight: "10%".parse().unwrap() };
-    history.note(at_s * 1_000, &one.counts, &BTreeMap::from([("cart".to_owned(), one)]));
+    history.note(at_s * 1_000, &one.counts, &BTreeMap::from([("cart".to_owned(), one.clone())]));
 }
 
 #[test]
