@@ -16,6 +16,7 @@ mod signals;
 pub mod sockets;
 mod systemd;
 mod upgrade;
+mod verdicts;
 pub mod verbs;
 pub mod workers;
 

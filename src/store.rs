@@ -18,6 +18,7 @@ use strangler_core::coverage::Row;
 use strangler_core::idempotency::PinKey;
 use strangler_core::ledger::Saved;
 use strangler_core::name::RouteName;
+use strangler_core::noise::ledger::SavedRoute;
 use strangler_core::past::RoutePast;
 use strangler_core::redact::accept::{Acceptance, Accepted, AcceptedKey};
 use strangler_core::runtime::{Kill, KillScope, KillSource, Move, Progress, RuntimeState};
@@ -488,6 +489,26 @@ impl Store {
     pub async fn save_ledgers(&self, ledgers: Vec<(RouteName, Saved)>) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::SaveLedgers { ledgers, reply })?;
+        self.answer(answer).await?
+    }
+
+    /// Keeps what is known of the endpoints of these routes, in the place of what was there.
+    ///
+    /// # Errors
+    /// When it is not on record.
+    pub async fn save_verdicts(&self, routes: Vec<SavedRoute>) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::SaveVerdicts { routes, reply })?;
+        self.answer(answer).await?
+    }
+
+    /// What was known of endpoints.
+    ///
+    /// # Errors
+    /// When nothing lasting is there, or it cannot be read.
+    pub async fn verdicts(&self) -> Result<Vec<SavedRoute>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Verdicts { reply })?;
         self.answer(answer).await?
     }
 

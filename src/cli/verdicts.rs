@@ -18,9 +18,10 @@ pub(super) fn shown(answer: &Value) -> String {
 fn endpoint(endpoint: &Value) -> String {
     let count = |key: &str| number(endpoint, key);
     let mut out = format!(
-        "{} {}: {} · {}\n",
+        "{} {}{}: {} · {}\n",
         text(endpoint, "route"),
         text(endpoint, "method"),
+        endpoint.get("release").and_then(Value::as_str).map(|name| format!(" of {name}")).unwrap_or_default(),
         text(endpoint, "verdict").replace('_', " "),
         text(endpoint, "why"),
     );

@@ -66,6 +66,11 @@ impl Kind {
         Kind::AuthMismatch,
     ];
 
+    /// The one that is written so.
+    pub fn of(text: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
     /// As written in labels and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -27,6 +27,7 @@ use crate::compare::rules::matches_pointer;
 use crate::compare::{Location, Shown};
 use crate::json::number::Number;
 use crate::route::{PointerPattern, Route};
+use crate::runtime::Release;
 use crate::side::Side;
 use crate::table::Revision;
 
@@ -60,6 +61,8 @@ pub struct Circumstances<'a> {
     pub trace_id: Option<&'a str>,
     /// The routes file in force.
     pub revision: &'a Revision,
+    /// The release of extracted that answered; `None`: it names none.
+    pub release: Option<&'a Release>,
 }
 
 /// What a route was doing when a pair was compared.

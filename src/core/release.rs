@@ -24,6 +24,11 @@ impl Recent {
         self.last.push_back(release);
     }
 
+    /// Whether no answer has named anything else, as far as is looked back.
+    pub fn is_begun_with(&self, release: &Release) -> bool {
+        self.last.iter().all(|named| named.as_ref() == Some(release))
+    }
+
     /// The release that the service runs; `None`: too few answers, or not enough of them agree.
     pub fn release(&self) -> Option<&Release> {
         let newest = self.last.iter().rev().flatten().next()?;

@@ -34,6 +34,7 @@ use crate::run::signals::{End, Signals, Told};
 use crate::run::sockets::{Inherited, Listening};
 use crate::run::systemd::Manager;
 use crate::run::upgrade::{Heir, Upgrader};
+use crate::run::verdicts;
 use crate::run::workers::Workers;
 use crate::run::{Given, RunError, say, system};
 use crate::shadow::replay::Replayer;
@@ -185,6 +186,7 @@ impl Process {
         let seen = (Arc::clone(&ledger), Arc::clone(&latencies));
         control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), seen, begun));
         let keeper = Keeper::start(desk, Arc::clone(&live), store.clone(), Arc::clone(&metrics));
+        let verdicts = verdicts::Keeper::start(Arc::clone(&ledger), Arc::clone(&live), store.clone());
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
         let views = Arc::<Views>::default();
@@ -314,7 +316,7 @@ impl Process {
                 workers.join();
             }
         }
-        control.block_on(keeper.end());
+        control.block_on(async { tokio::join!(keeper.end(), verdicts.end()) });
         rolling.stop();
         control.block_on(store.close());
         end_reloading(reloading);

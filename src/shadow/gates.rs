@@ -86,6 +86,11 @@ impl Gate {
         }
     }
 
+    /// Another release answers: whatever was settled was so of the one before.
+    pub fn unsettle(&self) {
+        self.settled.store(0, Ordering::Relaxed);
+    }
+
     /// Lets so many further requests to legacy through, or not.
     pub fn may_ask(&self, per_second: u32, requests: u32, ask: Ask, now: Duration) -> bool {
         let second = Duration::from_secs(1);

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::live::Publish;
 use crate::live::accepted::LiveAccepted;
 use crate::shadow::ask::ask;
-use crate::shadow::worker::compare_two;
+use crate::shadow::worker::{compare_two, release_of};
 use crate::shadow::{FindUpstream, Parts, Target};
 use crate::upstream::budget::ByteBudget;
 
@@ -115,6 +115,7 @@ impl Replayer {
             &policy,
         );
         self.accepted.load().apply(&record.route, &mut comparison, today);
+        let release = release_of(route, &extracted);
         let about = Circumstances {
             id: &record.id,
             at_unix_ms,
@@ -128,6 +129,7 @@ impl Replayer {
             caller: None,
             trace_id: None,
             revision: snapshot.table().revision(),
+            release: release.as_ref(),
         };
         Ok(self.redactor.divergence(&about, &comparison, &legacy, &extracted, &policy))
     }

@@ -128,19 +128,27 @@ impl Worker {
         }
     }
 
-    /// Which release has answered a copy: of a route in the shadow nothing else tells.
-    fn note_release(&self, pair: &Pair) {
-        let Some(header) = pair.job.route.release_header.as_ref().filter(|_| pair.job.target == Side::Extracted) else {
-            return;
-        };
-        if let Outcome::Answered(answer) = &pair.copied.outcome {
-            let named = answer.headers.get(header).and_then(|value| Release::new(value.to_str().ok()?));
-            self.witnesses.push_release(&Arc::from(pair.job.route.name.as_str()), named);
+    /// Which release of extracted has answered; `None`: it named none, or is not asked for its name.
+    fn note_release(&self, pair: &Pair) -> Option<Release> {
+        let route = &pair.job.route;
+        let (_, extracted) = pair.sides();
+        if route.release_header.is_none() || !matches!(extracted.outcome, Outcome::Answered(_)) {
+            return None;
         }
+        let named = release_of(route, extracted);
+        // Of a route in the shadow nothing else tells; what users are answered is noted where it passes.
+        if pair.job.target == Side::Extracted {
+            self.witnesses.push_release(&Arc::from(route.name.as_str()), named.clone());
+        }
+        if self.ledger().note_release(&route.name, named.clone()) {
+            self.gates.gate(&route.name).unsettle();
+            tracing::info!(route = %route.name, release = named.as_ref().map(Release::as_str), "another release answers: what is known of its answers begins anew");
+        }
+        named
     }
 
     fn work(&mut self, pair: Pair) {
-        self.note_release(&pair);
+        let release = self.note_release(&pair);
         let at_unix_ms = now_unix_ms();
         let today = Day::of_unix_ms(at_unix_ms);
         let mut comparison = self.compared(&pair, today);
@@ -175,6 +183,7 @@ impl Worker {
             caller: pair.job.caller,
             trace_id: pair.trace_id.as_deref(),
             revision: snapshot.table().revision(),
+            release: release.as_ref(),
         };
         let record = self.redactor.divergence(&about, &comparison, legacy, extracted, &pair.policy);
         let (metrics, sink) = (Arc::clone(&self.metrics), Arc::clone(&self.sink));
@@ -331,6 +340,13 @@ impl Worker {
         maps.veil(route.name.as_str(), &mut comparison.differences, policy);
         comparison
     }
+}
+
+/// What an answer of extracted names.
+pub(super) fn release_of(route: &Route, extracted: &Observation) -> Option<Release> {
+    let header = route.release_header.as_ref()?;
+    let Outcome::Answered(answer) = &extracted.outcome else { return None };
+    answer.headers.get(header).and_then(|value| Release::new(value.to_str().ok()?))
 }
 
 /// Decodes both bodies and compares.

@@ -6,6 +6,7 @@ mod divergences;
 mod ledgers;
 mod pins;
 mod rows;
+mod verdicts;
 
 use std::io;
 

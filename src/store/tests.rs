@@ -75,6 +75,7 @@ on_both!(
     an_accepted_cause_outlives_a_restart,
     a_text_with_a_nul_costs_nothing_else,
     what_was_seen_is_added_up_and_read_back,
+    what_is_known_of_endpoints_is_replaced_and_read_back,
 );
 
 fn limits() -> StoreLimits {
@@ -505,6 +506,22 @@ async fn a_text_with_a_nul_costs_nothing_else(ground: &Ground) {
     let listing = Listing { limit: 10, ..Listing::default() };
     eventually(async || store.divergences(listing.clone()).await.unwrap().pop()).await;
     assert_eq!(store.audit(listing).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+async fn what_is_known_of_endpoints_is_replaced_and_read_back(ground: &Ground) {
+    let (store, _) = ground.open(limits()).await;
+    let saved = |route, counts: &str| SavedRoute { route: name(route), counts: counts.to_owned() };
+    store.save_verdicts(vec![saved("cart", "1"), saved("pay", "2")]).await.unwrap();
+    store.save_verdicts(vec![saved("cart", "3")]).await.unwrap();
+    store.close().await;
+    let (store, _) = ground.open(limits()).await;
+    let mut found = store.verdicts().await.unwrap();
+    found.sort_by(|a, b| a.route.cmp(&b.route));
+    assert_eq!(found, [saved("cart", "3"), saved("pay", "2")]);
+    // Another process owns them by now.
+    store.hand_over().await;
+    assert!(store.save_verdicts(vec![saved("cart", "4")]).await.is_err());
     store.close().await;
 }
 

@@ -9,9 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use strangler_core::chain::chain;
-use strangler_core::coverage::Row;
-use strangler_core::ledger::Saved;
-use strangler_core::name::RouteName;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -43,6 +40,37 @@ macro_rules! read {
             None => Err($writer.unhealthy()),
         };
         let _ = $reply.send(found);
+    }};
+}
+
+/// Asks the file only: what lies in memory is not what was stored before.
+macro_rules! read_back {
+    ($writer:ident, $reply:expr, |$database:ident| $question:expr) => {{
+        let is_file = $writer.is_file;
+        let found = match $writer.database.as_mut().filter(|_| is_file) {
+            Some($database) => $question.await.map_err(|error| StoreError::from(&error)),
+            None => Err($writer.unhealthy()),
+        };
+        let _ = $reply.send(found);
+    }};
+}
+
+/// Writes what somebody has counted. What cannot be written stays with them.
+macro_rules! keep {
+    ($writer:ident, $reply:expr, |$database:ident| $question:expr) => {{
+        let is_sound = $writer.is_file && $writer.health.borrow().healthy;
+        let kept = match $writer.database.as_mut().filter(|_| is_sound) {
+            Some($database) => $question.await,
+            None => {
+                let _ = $reply.send(Err($writer.unhealthy()));
+                return;
+            }
+        };
+        let answer = kept.map_err(|error| {
+            $writer.fail(&error);
+            $writer.unhealthy()
+        });
+        let _ = $reply.send(answer);
     }};
 }
 
@@ -244,18 +272,8 @@ impl Writer {
             Command::Divergences { listing, reply } => read!(self, reply, |database| database.divergences(&listing)),
             Command::Causes { listing, reply } => read!(self, reply, |database| database.causes(&listing)),
             Command::Audit { listing, reply } => read!(self, reply, |database| database.audit(&listing)),
-            Command::AddCoverage { rows, reply } => {
-                let _ = reply.send(self.add_coverage(&rows).await);
-            }
-            Command::Coverage { reply } => {
-                let is_file = self.is_file;
-                // What lies in memory is not what was stored before.
-                let found = match self.database.as_mut().filter(|_| is_file) {
-                    Some(database) => database.coverage().await.map_err(|error| StoreError::from(&error)),
-                    None => Err(self.unhealthy()),
-                };
-                let _ = reply.send(found);
-            }
+            Command::AddCoverage { rows, reply } => keep!(self, reply, |database| database.add_coverage(&rows)),
+            Command::Coverage { reply } => read_back!(self, reply, |database| database.coverage()),
             Command::FollowAudit { mut verifier, after, reply } => {
                 let unhealthy = self.unhealthy();
                 let found = match self.database.as_mut() {
@@ -267,17 +285,13 @@ impl Writer {
                 };
                 let _ = reply.send(found);
             }
-            Command::SaveLedgers { ledgers, reply } => {
-                let _ = reply.send(self.save_ledgers(&ledgers).await);
-            }
-            Command::Ledgers { reply } => {
-                let is_file = self.is_file;
-                let found = match self.database.as_mut().filter(|_| is_file) {
-                    Some(database) => database.ledgers().await.map_err(|error| StoreError::from(&error)),
-                    None => Err(self.unhealthy()),
-                };
-                let _ = reply.send(found);
-            }
+            // From a hand-over on, these are another process's.
+            Command::SaveLedgers { reply, .. } if self.is_handed => drop(reply.send(Err(self.unhealthy()))),
+            Command::SaveVerdicts { reply, .. } if self.is_handed => drop(reply.send(Err(self.unhealthy()))),
+            Command::SaveLedgers { ledgers, reply } => keep!(self, reply, |database| database.save_ledgers(&ledgers)),
+            Command::Ledgers { reply } => read_back!(self, reply, |database| database.ledgers()),
+            Command::SaveVerdicts { routes, reply } => keep!(self, reply, |database| database.save_verdicts(&routes)),
+            Command::Verdicts { reply } => read_back!(self, reply, |database| database.verdicts()),
             Command::HandOver { reply } => {
                 self.is_handed = true;
                 let _ = reply.send(());
@@ -406,32 +420,6 @@ impl Writer {
             self.fail(&error);
         }
         batch.clear();
-    }
-
-    /// What cannot be written stays with whoever counts.
-    async fn add_coverage(&mut self, rows: &[Row]) -> Result<(), StoreError> {
-        let is_sound = self.is_file && self.health.borrow().healthy;
-        let Some(database) = self.database.as_mut().filter(|_| is_sound) else {
-            return Err(self.unhealthy());
-        };
-        if let Err(error) = database.add_coverage(rows).await {
-            self.fail(&error);
-            return Err(self.unhealthy());
-        }
-        Ok(())
-    }
-
-    /// What cannot be written stays with whoever counts.
-    async fn save_ledgers(&mut self, ledgers: &[(RouteName, Saved)]) -> Result<(), StoreError> {
-        let is_sound = self.is_file && !self.is_handed && self.health.borrow().healthy;
-        let Some(database) = self.database.as_mut().filter(|_| is_sound) else {
-            return Err(self.unhealthy());
-        };
-        if let Err(error) = database.save_ledgers(ledgers).await {
-            self.fail(&error);
-            return Err(self.unhealthy());
-        }
-        Ok(())
     }
 
     fn count_unsaved(&self, pins: usize) {

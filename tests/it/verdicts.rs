@@ -1,13 +1,15 @@
 //! What comparing proves, as a user is told it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use serde_json::Value;
 
+use crate::idempotency::restarted;
 use crate::support::backend::Backend;
 use crate::support::proxy::{Proxy, exchange, strangler};
 
@@ -111,4 +113,47 @@ async fn once_all_is_known_legacy_is_hardly_asked_any_more() {
     let further = legacy.seen().len() - before - 300;
     // One in a hundred, and those that were under way.
     assert!(further < 60, "{further}");
+}
+
+#[tokio::test]
+async fn what_is_known_outlives_a_restart_and_not_the_release_that_it_was_about() {
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let legacy = Backend::with(|_| json(r#"{"total": 9781}"#.to_owned())).await;
+    let is_so = Arc::clone(&is_mended);
+    let extracted = Backend::with(move |_| {
+        let (total, release) = if is_so.load(Ordering::SeqCst) { (9_781, "1.1") } else { (9_782, "1.0") };
+        let mut answer = json(format!(r#"{{"total": {total}}}"#));
+        answer.headers_mut().insert("x-release", HeaderValue::from_static(release));
+        answer
+    })
+    .await;
+    let route = ROUTE.replace("weight: 0%,", "weight: 0%, release_header: x-release,");
+    let proxy = Proxy::between(&legacy, &extracted).route(&route).start().await;
+    let told = sample(&proxy, 200).await;
+    assert_eq!(told["endpoints"][0]["verdict"], "divergent");
+    let divergences = proxy.admin(Method::GET, "/api/v1/divergences?limit=1", "").await;
+    let divergences: Value = serde_json::from_str(&divergences.body).unwrap();
+    assert_eq!(divergences["divergences"][0]["record"]["release"], "1.0", "{divergences}");
+
+    let text = std::fs::read_to_string(proxy.routes_file()).unwrap();
+    let proxy = restarted(proxy, &text).await;
+    proxy.wait_for_metric(r#"strangler_verdict{route="total",verdict="divergent"}"#, 1.0).await;
+    let told = verdicts(&proxy);
+    let (endpoint, release) = (&told["endpoints"][0], told["endpoints"][0]["release"].as_str());
+    assert!(endpoint["triples"].as_u64().unwrap() >= 200 && release == Some("1.0"), "{told}");
+
+    // A release that differs no more is not told of what the one before did.
+    is_mended.store(true, Ordering::SeqCst);
+    for _ in 0..100 {
+        for id in 0..50 {
+            assert_eq!(proxy.get(&format!("/total/{id}")).await.status, 200);
+        }
+        if verdicts(&proxy)["endpoints"][0]["release"] == "1.1" {
+            break;
+        }
+    }
+    let told = sample(&proxy, 200).await;
+    assert_eq!(told["endpoints"][0]["release"], "1.1", "{told}");
+    assert_eq!(told["endpoints"][0]["verdict"], "equal", "{told}");
+    proxy.wait_for_metric(r#"strangler_verdict{route="total",verdict="equal"}"#, 1.0).await;
 }

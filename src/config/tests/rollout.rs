@@ -101,7 +101,10 @@ fn what_makes_no_sense_is_refused_where_it_stands() {
         ("rollout: {gates: {errors: off}}", "routes[0].rollout.gates.errors: expected one of `never`"),
         ("rollout: {steps: [1%], stepz: []}", "routes[0].rollout.stepz: unknown key `stepz`"),
         ("data: extracted, rollout: {}", "routes[0].rollout: `rollout` where the extracted service owns the data"),
-        ("release_header: x-release", "routes[0].release_header: only a rollout asks which release answers"),
+        (
+            "release_header: x-release",
+            "routes[0].release_header: only a rollout or a comparison asks which release answers",
+        ),
         (
             "locate: {param: x, rules: [], else: legacy}, rollout: {}",
             "routes[0].rollout: `locate` decides the side of this route",

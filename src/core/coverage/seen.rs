@@ -89,6 +89,12 @@ impl MethodKind {
         }
     }
 
+    /// The one that is shown so.
+    pub fn of_word(text: &str) -> Option<MethodKind> {
+        let all = MethodKind::USUAL.into_iter().chain([MethodKind::Connect, MethodKind::Trace, MethodKind::Other]);
+        all.into_iter().find(|method| method.as_str() == text)
+    }
+
     /// Whether copies of it are sent without being asked for.
     pub const fn is_safe(self) -> bool {
         matches!(self, MethodKind::Get | MethodKind::Head | MethodKind::Options)
@@ -216,7 +222,7 @@ impl Seen {
     }
 
     /// The set's name. `known`: what has been taken for a name before, on this route.
-    pub(super) fn set(&self, known: &mut BTreeSet<Arc<str>>) -> Arc<str> {
+    pub(crate) fn set(&self, known: &mut BTreeSet<Arc<str>>) -> Arc<str> {
         let Some(names) = &self.names else { return OTHER.into() };
         if names.is_empty() {
             return NONE.into();
@@ -236,7 +242,7 @@ impl Seen {
         veiled.into_iter().collect::<Vec<_>>().join("&").into()
     }
 
-    pub(super) fn media_type(&self) -> Option<Arc<str>> {
+    pub(crate) fn media_type(&self) -> Option<Arc<str>> {
         let content_type = match &self.content_type {
             ContentType::Unknown => return None,
             ContentType::None => return Some(NONE.into()),

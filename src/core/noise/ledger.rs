@@ -11,7 +11,13 @@ use crate::name::RouteName;
 use crate::noise::mcnemar::{lower_rate_difference, real};
 use crate::noise::{Endpoint, Field, FieldKey, FieldVerdict, Tag, VerdictPolicy};
 use crate::redact::Cause;
+use crate::release::Recent;
 use crate::route::ComparePolicy;
+use crate::runtime::Release;
+
+mod saved;
+
+pub use saved::SavedRoute;
 
 /// Most routes that are kept book of; more are counted and left out.
 pub const ROUTES_MAX: usize = 10_000;
@@ -25,10 +31,22 @@ pub const SHOWN_MAX: usize = 200;
 /// The book of all endpoints.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    routes: BTreeMap<RouteName, Vec<Kept>>,
+    routes: BTreeMap<RouteName, RouteBook>,
     fields: usize,
     /// Endpoints that found no room.
     pub left_out: u64,
+}
+
+/// What is known of one route.
+#[derive(Debug, Default)]
+struct RouteBook {
+    methods: Vec<Kept>,
+    /// What extracted's last answers named.
+    recent: Recent,
+    /// Whose answers were compared; `None`: they named none.
+    release: Option<Release>,
+    /// Whether something has changed since it was saved.
+    is_unsaved: bool,
 }
 
 #[derive(Debug)]
@@ -116,16 +134,46 @@ impl Ledger {
         }
     }
 
-    /// Begins anew where the two are compared otherwise than before.
-    fn of(&mut self, of: Of<'_>) -> Option<&mut Kept> {
-        if !self.routes.contains_key(of.route) {
+    /// Takes what an answer of extracted names. Another release begins anew: what is known is of the one before, and a field that
+    /// was mended must not stay divergent for ever. Says whether it did.
+    pub fn note_release(&mut self, route: &RouteName, named: Option<Release>) -> bool {
+        let Some(book) = self.book(route) else { return false };
+        book.recent.note(named);
+        let Some(now) = book.recent.release().filter(|now| book.release.as_ref() != Some(*now)).cloned() else {
+            return false;
+        };
+        // One that was there from the first answer on is no other one.
+        let is_other = book.release.is_some() || !book.recent.is_begun_with(&now);
+        book.release = Some(now);
+        book.is_unsaved = true;
+        is_other && self.forget(route)
+    }
+
+    /// Begins anew with a route; says whether anything was known of it.
+    pub fn forget(&mut self, route: &RouteName) -> bool {
+        let Some(book) = self.routes.get_mut(route) else { return false };
+        let forgotten = std::mem::take(&mut book.methods);
+        let fields: usize = forgotten.iter().map(|kept| kept.endpoint.fields_count()).sum();
+        self.fields = self.fields.saturating_sub(fields);
+        book.is_unsaved |= !forgotten.is_empty();
+        !forgotten.is_empty()
+    }
+
+    fn book(&mut self, route: &RouteName) -> Option<&mut RouteBook> {
+        if !self.routes.contains_key(route) {
             if self.routes.len() >= ROUTES_MAX {
                 self.left_out += 1;
                 return None;
             }
-            self.routes.insert(of.route.clone(), Vec::new());
+            self.routes.insert(route.clone(), RouteBook::default());
         }
-        let methods = self.routes.get_mut(of.route)?;
+        self.routes.get_mut(route)
+    }
+
+    /// Begins anew where the two are compared otherwise than before.
+    fn of(&mut self, of: Of<'_>) -> Option<&mut Kept> {
+        self.book(of.route)?.is_unsaved = true;
+        let methods = &mut self.routes.get_mut(of.route)?.methods;
         let place = methods.iter().position(|kept| kept.method == *of.method);
         let kept = match place {
             Some(place) => methods.get_mut(place)?,
@@ -152,28 +200,31 @@ impl Ledger {
     /// Forgets the routes that are no more.
     pub fn retain(&mut self, is_there: impl Fn(&RouteName) -> bool) {
         self.routes.retain(|route, _| is_there(route));
-        self.fields = self.routes.values().flatten().map(|kept| kept.endpoint.fields_count()).sum();
+        self.fields =
+            self.routes.values().flat_map(|book| &book.methods).map(|kept| kept.endpoint.fields_count()).sum();
     }
 
     /// The worst verdict of each route's endpoints.
     pub fn verdicts(&self) -> impl Iterator<Item = (&RouteName, FieldVerdict)> {
-        self.routes.iter().map(|(route, kept)| {
-            let worst = kept.iter().map(|kept| kept.endpoint.verdict(&kept.policy.verdict)).max();
+        self.routes.iter().map(|(route, book)| {
+            let worst = book.methods.iter().map(|kept| kept.endpoint.verdict(&kept.policy.verdict)).max();
             (route, worst.unwrap_or(FieldVerdict::Unknown))
         })
     }
 
     /// The verdict of one route; `None`: nothing was compared.
     pub fn verdict_of(&self, route: &str) -> Option<FieldVerdict> {
-        let kept = self.routes.get(route)?;
-        kept.iter().map(|kept| kept.endpoint.verdict(&kept.policy.verdict)).max()
+        self.routes.get(route)?.methods.iter().map(|kept| kept.endpoint.verdict(&kept.policy.verdict)).max()
     }
 
     /// Everything about one route, or about all; at most `most` endpoints.
     pub fn report(&self, route: Option<&str>, most: usize) -> Vec<EndpointReport> {
         let wanted = self.routes.iter().filter(|(name, _)| route.is_none_or(|route| name.as_str() == route));
-        let kept = wanted.flat_map(|(name, kept)| kept.iter().map(move |kept| kept.report(name)));
-        kept.take(most).collect()
+        let reports = |(name, book): (&RouteName, &'_ RouteBook)| {
+            let release = book.release.as_ref();
+            book.methods.iter().map(|kept| kept.report(name, release)).collect::<Vec<_>>()
+        };
+        wanted.flat_map(reports).take(most).collect()
     }
 }
 
@@ -189,7 +240,7 @@ impl Kept {
         }
     }
 
-    fn report(&self, route: &RouteName) -> EndpointReport {
+    fn report(&self, route: &RouteName, release: Option<&Release>) -> EndpointReport {
         let policy = &self.policy.verdict;
         let mut fields: Vec<FieldReport> =
             self.endpoint.fields(policy).map(|(key, field, verdict)| self.field(key, field, verdict)).collect();
@@ -204,6 +255,7 @@ impl Kept {
         EndpointReport {
             route: route.as_str().to_owned(),
             method: self.method.as_str().to_owned(),
+            release: release.map(ToString::to_string),
             verdict: self.endpoint.verdict(policy).as_str(),
             why: why(&self.endpoint, policy),
             equal,
@@ -278,6 +330,8 @@ pub struct EndpointReport {
     pub route: String,
     /// The method.
     pub method: String,
+    /// The release of extracted whose answers were compared; `None`: they name none.
+    pub release: Option<String>,
     /// The worst of its fields.
     pub verdict: &'static str,
     /// The same as a sentence.

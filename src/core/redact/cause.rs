@@ -29,6 +29,9 @@ pub struct Cause {
     /// another type or length, and never for amounts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<String>,
+    /// The release of extracted that has shown it last, where releases name themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
 }
 
 impl Cause {
@@ -59,7 +62,7 @@ impl Cause {
     ) -> Cause {
         let digest = Sha256::digest(format!("{route}\n{kind}\n{place}\n{legacy}\n{extracted}"));
         let signature = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Cause { signature, place, kind: kind.to_owned(), legacy, extracted, suggestion }
+        Cause { signature, place, kind: kind.to_owned(), legacy, extracted, suggestion, release: None }
     }
 }
 

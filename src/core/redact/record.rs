@@ -45,6 +45,9 @@ pub struct Divergence {
     pub trace_id: Option<String>,
     /// Content hash of the routes file in force.
     pub revision: String,
+    /// The release of extracted that answered, where it names itself (`release_header`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
     /// `mismatch` or `failed`, as the metric says it.
     pub result: String,
     /// What a second look made of it: `confirmed`, `noise`, `transient` or `unconfirmed`; `None`: it must not be asked again.
@@ -142,6 +145,7 @@ impl Redactor {
             caller: about.caller.map(|caller| format!("{caller:016x}")),
             trace_id: about.trace_id.map(str::to_owned),
             revision: about.revision.as_str().to_owned(),
+            release: about.release.map(ToString::to_string),
             result: comparison.result.as_str().to_owned(),
             tag: None,
             legacy: self.side(legacy),
@@ -149,7 +153,10 @@ impl Redactor {
             differences: all(&comparison.differences),
             differences_total: comparison.total,
             warnings: all(&comparison.warnings),
-            cause: Cause::of(about.route.name.as_str(), comparison.differences.first()),
+            cause: Cause {
+                release: about.release.map(ToString::to_string),
+                ..Cause::of(about.route.name.as_str(), comparison.differences.first())
+            },
         }
     }
 

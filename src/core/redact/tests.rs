@@ -67,6 +67,7 @@ fn with_circumstances(target: &str, make: impl FnOnce(&Circumstances<'_>) -> Div
         caller: Some(0xabc),
         trace_id: Some("0af7651916cd43dd8448eb211c80319c"),
         revision: &Revision::of(b"routes"),
+        release: None,
     })
 }
 

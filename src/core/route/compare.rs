@@ -45,6 +45,13 @@ pub struct ComparePolicy {
 }
 
 impl ComparePolicy {
+    /// A mark that two policies share where [`ComparePolicy::measures_as`] holds, for counts that outlive the process. Another version of
+    /// the program may mark otherwise: what it has counted begins anew, which is safe.
+    pub fn measure_mark(&self) -> u64 {
+        let measured = (&self.status, &self.headers, self.body_bytes_max, &self.json, &self.rules, &self.verdict);
+        xxhash_rust::xxh3::xxh3_64(format!("{measured:?}").as_bytes())
+    }
+
     /// Whether what was counted by the one may be added to what the other counts.
     pub fn measures_as(&self, other: &ComparePolicy) -> bool {
         self.status == other.status

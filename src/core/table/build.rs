@@ -202,10 +202,12 @@ fn check_between_keys(route: &RawRoute, faults: &mut Faults) {
         let message = "`locate` decides the side of this route, so a weight would do nothing";
         faults.push(Fault::error(weight.span, path, message).with_help("take one of the two out"));
     }
-    if let (Some(header), None) = (&route.release_header, &route.rollout) {
+    let compares = route.compare.as_ref().is_some_and(|compare| matches!(compare.value, Short::On(_)));
+    if let (Some(header), None, false) = (&route.release_header, &route.rollout, compares) {
         let path = format!("routes[{}].release_header", route.index);
-        let message = "only a rollout asks which release answers, and this route has none";
-        faults.push(Fault::error(header.span, path, message).with_help("write `rollout:`, or take this out"));
+        let message = "only a rollout or a comparison asks which release answers, and this route has neither";
+        let help = "write `rollout:` or `compare:`, or take this out";
+        faults.push(Fault::error(header.span, path, message).with_help(help));
     }
     if let (Some(form), Some(_)) = (route.form.as_ref().filter(|form| form.value), &route.locate) {
         let path = format!("routes[{}].affinity.form", route.index);

@@ -4,6 +4,7 @@ use strangler_core::audit::Verifier;
 use strangler_core::coverage::Row;
 use strangler_core::ledger::Saved;
 use strangler_core::name::RouteName;
+use strangler_core::noise::ledger::SavedRoute;
 use strangler_core::redact::accept::AcceptedKey;
 use tokio::sync::oneshot;
 
@@ -51,6 +52,13 @@ pub(in crate::store) enum Command {
     SaveLedgers {
         ledgers: Vec<(RouteName, Saved)>,
         reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    SaveVerdicts {
+        routes: Vec<SavedRoute>,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    Verdicts {
+        reply: oneshot::Sender<Result<Vec<SavedRoute>, StoreError>>,
     },
     Ledgers {
         reply: oneshot::Sender<Result<Vec<StoredLedger>, StoreError>>,

@@ -217,17 +217,14 @@ impl Plan {
             let request = Request::builder().uri(&uri).header("x-user-id", format!("user-{number}"));
             request.body(Empty::<Bytes>::new()).unwrap()
         };
-        // It says goodbye before it ends: what comes after that goes over another connection, as with any client of HTTP/2. The
-        // library takes a request that meets the goodbye on its way out, and says so by the goodbye's own error.
-        let mut sent = if sender.ready().await.is_ok() { Some(sender.send_request(request()).await) } else { None };
-        if sent.as_ref().is_none_or(|sent| sent.as_ref().err().is_some_and(is_goodbye)) {
+        // It says goodbye before it ends: what comes after that goes over another connection, as with any client of HTTP/2.
+        let mut sent = ask_h2(sender, request()).await;
+        if sent.as_ref().is_err_and(|error| error.is_unseen) {
             let Client::H2(fresh) = self.connect().await? else { return Err("not HTTP/2".into()) };
             *sender = fresh;
-            sender.ready().await.map_err(|error| format!("ready: {error}"))?;
-            sent = Some(sender.send_request(request()).await);
+            sent = ask_h2(sender, request()).await;
         }
-        let Some(sent) = sent else { return Err("not sent".into()) };
-        let response = sent.map_err(|error| format!("h2: {error:?}"))?;
+        let response = sent.map_err(|error| format!("h2: {:?}", error.why))?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.map_err(|error| format!("h2 body: {error:?}"))?.to_bytes();
         let is_good = status == 200 && body == BODY.as_bytes();
@@ -236,6 +233,27 @@ impl Plan {
         }
         Err(format!("answered {status} {:?}", String::from_utf8_lossy(&body)))
     }
+}
+
+/// There is no answer.
+struct Unanswered {
+    /// The connection ended, and nobody has looked at the request: it may be sent again.
+    is_unseen: bool,
+    why: hyper::Error,
+}
+
+/// A request that meets the goodbye comes back in three ways: the connection is not ready any more, the library has not written a
+/// byte of it yet and gives it back, or it was written and the goodbye says that it was not looked at.
+async fn ask_h2(
+    sender: &mut SendRequest<Empty<Bytes>>,
+    request: Request<Empty<Bytes>>,
+) -> Result<http::Response<hyper::body::Incoming>, Unanswered> {
+    sender.ready().await.map_err(|why| Unanswered { is_unseen: true, why })?;
+    sender.try_send_request(request).await.map_err(|mut error| {
+        let is_unwritten = error.take_message().is_some();
+        let why = error.into_error();
+        Unanswered { is_unseen: is_unwritten || is_goodbye(&why), why }
+    })
 }
 
 /// A stream that the other end's goodbye has kept from being looked at (RFC 9113 §6.8).

@@ -108,3 +108,86 @@ fn what_finds_no_room_is_left_out_and_makes_nothing_green() {
     }
     assert_eq!(ledger.left_out, 2);
 }
+
+/// A book in which one field of a route's GETs is known to be wrong.
+fn with_a_divergent_field(route: &RouteName, policy: &Arc<ComparePolicy>) -> Ledger {
+    let mut ledger = Ledger::default();
+    let of = Of { route, method: &Method::GET, policy };
+    let (wrong, equal) = (differing(&[("total", Kind::Value)]), differing(&[]));
+    for _ in 0..400 {
+        ledger.pair(of, &wrong);
+        ledger.triple(of, &wrong, &equal);
+    }
+    assert_eq!(ledger.verdict_of(route.as_str()), Some(FieldVerdict::Divergent));
+    ledger
+}
+
+#[test]
+fn what_is_known_outlives_the_process_and_adds_up() {
+    let (route, policy) = (name("cart"), Arc::new(ComparePolicy::default()));
+    let mut before = with_a_divergent_field(&route, &policy);
+    before.tagged(
+        Of { route: &route, method: &Method::GET, policy: &policy },
+        Tag::Noise,
+        &FieldKey::all_of(&differing(&[])),
+    );
+    let saved = before.take_unsaved(10);
+    assert_eq!((saved.len(), before.take_unsaved(10).len()), (1, 0), "once");
+    before.put_back(&saved);
+    assert_eq!(before.take_unsaved(10), saved, "what could not be written is written next time");
+
+    let mut after = Ledger::default();
+    after.load(&saved[0], &policy);
+    assert_eq!(after.report(None, 10), before.report(None, 10));
+    // What was counted before the store could be read stays.
+    let mut both = with_a_divergent_field(&route, &policy);
+    both.load(&saved[0], &policy);
+    assert_eq!((both.report(None, 10)[0].triples, both.report(None, 10)[0].fields[0].only_extracted), (800, 800));
+    assert_eq!(both.fields, 1);
+}
+
+#[test]
+fn what_was_compared_otherwise_or_cannot_be_read_is_left_out() {
+    let (route, policy) = (name("cart"), Arc::new(ComparePolicy::default()));
+    let saved = with_a_divergent_field(&route, &policy).take_unsaved(10).remove(0);
+    let other = Arc::new(ComparePolicy { body_bytes_max: 7, ..ComparePolicy::default() });
+    let kept = Arc::new(ComparePolicy { keep_per_signature: 7, ..ComparePolicy::default() });
+    let after = |saved: &SavedRoute, policy| {
+        let mut ledger = Ledger::default();
+        ledger.load(saved, policy);
+        ledger.report(None, 10).first().map(|report| report.triples)
+    };
+    assert_eq!((after(&saved, &kept), after(&saved, &other)), (Some(400), None));
+    for counts in ["", "{}", "[]", "{\"release\":null,\"methods\":[{\"method\":\"GET\"}]}"] {
+        assert_eq!(after(&SavedRoute { counts: counts.into(), ..saved.clone() }, &policy), None, "{counts}");
+    }
+}
+
+#[test]
+fn another_release_begins_anew_and_the_same_one_after_a_restart_does_not() {
+    let (route, policy) = (name("cart"), Arc::new(ComparePolicy::default()));
+    let mut ledger = with_a_divergent_field(&route, &policy);
+    let named = |ledger: &mut Ledger, release: Option<&str>, times| {
+        (0..times).filter(|_| ledger.note_release(&route, release.and_then(Release::new))).count()
+    };
+    assert_eq!(named(&mut ledger, Some("1.0"), 100), 0, "the first one that is named is no other one");
+    assert_eq!(named(&mut ledger, Some("1.1"), 89), 0, "both answer");
+    let saved = ledger.take_unsaved(10).remove(0);
+    assert_eq!(named(&mut ledger, Some("1.1"), 11), 1);
+    assert_eq!((ledger.verdict_of("cart"), ledger.fields), (None, 0));
+
+    let mut again = Ledger::default();
+    again.load(&saved, &policy);
+    assert_eq!(named(&mut again, Some("1.0"), 200), 0);
+    assert_eq!(again.report(None, 10)[0].release.as_deref(), Some("1.0"));
+    assert_eq!(again.verdict_of("cart"), Some(FieldVerdict::Divergent));
+    // The release came before the store could be read.
+    let mut late = Ledger::default();
+    assert_eq!(named(&mut late, Some("1.1"), 100), 0);
+    late.load(&saved, &policy);
+    assert_eq!(late.verdict_of("cart"), None);
+    // A service that named none, and then does, is another release.
+    let mut unnamed = with_a_divergent_field(&route, &policy);
+    assert_eq!((named(&mut unnamed, None, 500), named(&mut unnamed, Some("2"), 100)), (0, 1));
+    assert!(!unnamed.forget(&route), "there is nothing left");
+}

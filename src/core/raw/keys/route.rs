@@ -96,7 +96,7 @@ pub(in crate::raw) static ROUTE: Block = Block {
             "release_header",
             Shape::HeaderName,
             "",
-            "The header of an answer in which extracted names its release: what a rollout has counted is about that one, and another begins anew.",
+            "The header of an answer in which extracted names its release: what a rollout has counted and what is known of its answers is about that one, and another begins anew.",
         ),
         Key::not_yet("shared_cache", "Whether shared caches may keep answers while the route is split."),
     ],
