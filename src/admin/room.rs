@@ -106,8 +106,7 @@ impl Room {
     /// All that is shown of all routes; made at most once a second, whoever asks.
     fn live(&self, admin: &Admin) -> Arc<Live> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made, live)) = live.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
-            let _ = made;
+        if let Some((_, live)) = live.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
             return Arc::clone(live);
         }
         let fresh = Arc::new(self.gather(admin));
@@ -156,7 +155,9 @@ impl Room {
         let total = Total::of(&all, &history.total().now(now, &all, history.bounds_us()), history.total());
         let share = view::overview::ShareChart::of(history.total());
         drop(history);
-        rows.iter().for_each(|row| row.cells(&mut cells));
+        for row in &rows {
+            row.cells(&mut cells);
+        }
         total.cells(&mut cells);
         let alarms = alarms(admin, &snapshot, &plane, &rows);
         cells.insert("t.well".to_owned(), well(rows.len(), alarms.len()));

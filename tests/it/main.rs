@@ -37,6 +37,7 @@ mod reload;
 mod resting;
 mod rewrite;
 mod rollout;
+mod room;
 mod secrets;
 mod second_looks;
 mod server_file;

@@ -168,30 +168,29 @@ pub(super) async fn act(
         return Err(stale().into());
     }
     let reason = asked.reason;
-    let (is_stored, is_done) = match wish {
+    let record = match wish {
         Wish::Weight { ask, accept_stale } => {
             let done =
                 to_its_end(async move { control.set_weight(&who, &route, ask, accept_stale, &reason).await }).await?;
-            done.map(|done| (done.record.stored, true))?
+            done?.record
         }
         Wish::Kill { accept_stale } => {
             let scope = KillScope::Route(route);
             let done = to_its_end(async move { control.kill(&who, scope, accept_stale, &reason).await }).await?;
-            done.map(|done| (done.record.stored, true))?
+            done?.record
         }
         Wish::Unkill => {
             let scope = KillScope::Route(route);
             let done = to_its_end(async move { control.unkill(&who, scope, &reason).await }).await?;
-            done.map(|done| (done.record.stored, true))?
+            done?.record
         }
         Wish::Rollout(ask) => {
             let done = to_its_end(async move { control.ask_rollout(&who, &route, ask, &reason).await }).await?;
-            done.map(|done| (done.record.stored, true))?
+            done?.record
         }
     };
-    debug_assert!(is_done);
     admin.room.forget_live();
-    Ok(see_other(&format!("/routes/{name}?done={}", if is_stored { "stored" } else { "unstored" })))
+    Ok(see_other(&format!("/routes/{name}?done={}", if record.stored { "stored" } else { "unstored" })))
 }
 
 #[derive(Debug, Default, Deserialize)]

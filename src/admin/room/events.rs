@@ -1,5 +1,6 @@
 //! Live numbers as server-sent events: computed once a second for all who listen, and only while somebody does.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,19 +95,17 @@ pub(in crate::admin) async fn events(State(admin): App, Extension(hangup): Exten
     let mut stopping = admin.room.stopping.clone();
     tokio::spawn(async move {
         let _permit = permit;
-        let mut next = Some(Bytes::from_static(b"retry: 2000\n\n"));
-        let mut first = Some(first);
+        let mut waiting = VecDeque::from([Bytes::from_static(b"retry: 2000\n\n"), first]);
         loop {
-            let bytes = match next.take().or_else(|| first.take()) {
-                Some(bytes) => bytes,
-                None => {
-                    let received = tokio::select! {
-                        received = news.recv() => received,
-                        _ = stopping.wait_for(|stopping| *stopping) => break,
-                    };
-                    let Ok(bytes) = received else { break };
-                    bytes
-                }
+            let bytes = if let Some(bytes) = waiting.pop_front() {
+                bytes
+            } else {
+                let received = tokio::select! {
+                    received = news.recv() => received,
+                    _ = stopping.wait_for(|stopping| *stopping) => break,
+                };
+                let Ok(bytes) = received else { break };
+                bytes
             };
             match tokio::time::timeout(SLOW_MAX, sender.send_data(bytes)).await {
                 Ok(Ok(())) => {}

@@ -42,12 +42,17 @@ pub(crate) struct Chart {
     pub(crate) is_empty: bool,
 }
 
+/// What a line shows of a minute.
 type Pick = fn(&Minute, usize) -> Option<f64>;
+/// Title, line, its values in words, and the upper edge where it is fixed.
+type Kind = (&'static str, Pick, fn(f64) -> String, Option<f64>);
 
 fn side(of: [u32; 2], side: usize) -> f64 {
     f64::from(of.get(side).copied().unwrap_or_default())
 }
 
+/// Nothing asked is a rate, too.
+#[expect(clippy::unnecessary_wraps, reason = "one of several that draw a line")]
 fn rate(minute: &Minute, at: usize) -> Option<f64> {
     Some(side(minute.answered, at) / 60.0)
 }
@@ -81,7 +86,7 @@ pub(crate) fn charts(series: &Series, hours: u64, events: &[Event]) -> Vec<Chart
     // By the clock, so that a pause of the process is a gap.
     let first = minutes.first().map_or(0, |minute| minute.at);
     let places = usize::try_from(newest.saturating_sub(first)).unwrap_or(0) + 1;
-    let kinds: [(&'static str, Pick, fn(f64) -> String, Option<f64>); 4] = [
+    let kinds: [Kind; 4] = [
         ("Requests a second", rate, |value| show::rate(value), None),
         ("Errors", errors, show::percent, None),
         ("Slowest hundredth (p99)", p99, ms, None),
