@@ -2,6 +2,7 @@
 
 pub mod compare;
 mod coverage;
+mod discovery;
 mod first;
 pub mod judge;
 pub mod keys;

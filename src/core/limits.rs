@@ -18,6 +18,8 @@ pub const STEPS_MAX: usize = 100;
 pub const FREEZES_MAX: usize = 100;
 /// Most routes that a rollout waits for.
 pub const NEEDS_MAX: usize = 100;
+/// Most endpoints under `fall_through.declared`.
+pub const DECLARED_MAX: usize = 2_000;
 /// Most names under `removed:`.
 pub const REMOVED_MAX: usize = 100_000;
 /// Most places where a journey looks for a key.

@@ -6,6 +6,7 @@ pub mod keys;
 pub mod block;
 mod compare;
 mod conditions;
+mod fall_through;
 pub mod judge;
 mod leaf;
 mod looks;
@@ -25,7 +26,7 @@ use crate::limits::{JOURNEYS_MAX, REMOVED_MAX, ROUTES_MAX, STICKY_MAX, UPSTREAMS
 use crate::name::JourneyName;
 use crate::name::RouteName;
 use crate::name::UpstreamName;
-use crate::route::KeySource;
+use crate::route::{FallThrough, KeySource};
 use crate::tree::Node;
 use crate::tree::Span;
 
@@ -49,6 +50,7 @@ pub struct RawConfig {
     pub(crate) today: Option<Day>,
     pub(crate) upstreams: Vec<RawUpstream>,
     pub(crate) legacy: Option<Spanned<Target>>,
+    pub(crate) fall_through: FallThrough,
     pub(crate) journeys: Vec<RawJourney>,
     pub(crate) defaults: RawDefaults,
     pub(crate) removed: Vec<Spanned<RouteName>>,
@@ -114,6 +116,7 @@ fn config<'a>(reader: &mut Reader<'a>, root: &'a Node) -> Option<RawConfig> {
             })
         })),
         legacy: reader.key(&fields, "legacy", Reader::target),
+        fall_through: value_or_default(reader.key(&fields, "fall_through", fall_through::fall_through)),
         journeys: value_or_default(reader.key(&fields, "journeys", |reader, node| {
             reader.named(node, JOURNEYS_MAX, |reader, entry| {
                 let name = name_of_entry::<JourneyName>(reader, &entry.key, entry.key_span);

@@ -22,6 +22,7 @@ use crate::proxy::pins::Pins;
 use crate::proxy::{self, CopyQueue, Proxy};
 use crate::rollout::Views;
 use crate::run::coverage::{self, Desk, Keeper};
+use crate::run::discovery;
 use crate::run::first::{First, tokens};
 use crate::run::keys::Keys;
 use crate::run::lock::Lock;
@@ -103,6 +104,7 @@ impl Process {
             writes: Arc::default(),
             tallies: Some(tallies),
             witnesses: Arc::default(),
+            sightings: Arc::default(),
         };
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
         let budget = ByteBudget::new(SHADOW_BYTES_MAX);
@@ -186,6 +188,12 @@ impl Process {
         let seen = (Arc::clone(&ledger), Arc::clone(&latencies));
         control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), seen, begun));
         let keeper = Keeper::start(desk, Arc::clone(&live), store.clone(), Arc::clone(&metrics));
+        let discovery = discovery::Keeper::start(
+            Arc::clone(&proxy.settings.sightings),
+            Arc::clone(&live),
+            store.clone(),
+            Arc::clone(&metrics),
+        );
         let verdicts = verdicts::Keeper::start(Arc::clone(&ledger), Arc::clone(&live), store.clone());
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
@@ -232,6 +240,7 @@ impl Process {
             rollout: rollouts::shown(&views),
             latencies: report::latencies(&latencies, begun),
             coverage: coverage::reader(&book),
+            endpoints: discovery.reader(),
             apply,
             replay: replay::on_a_thread(replayer),
             upgrade: upgrade.clone(),
@@ -316,7 +325,7 @@ impl Process {
                 workers.join();
             }
         }
-        control.block_on(async { tokio::join!(keeper.end(), verdicts.end()) });
+        control.block_on(async { tokio::join!(keeper.end(), verdicts.end(), discovery.end()) });
         rolling.stop();
         control.block_on(store.close());
         end_reloading(reloading);

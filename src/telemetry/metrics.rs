@@ -70,6 +70,8 @@ pub const TRANSITIONS: &str = "strangler_rollout_transitions_total";
 pub const LAST_TRANSITION: &str = "strangler_route_last_transition_timestamp_seconds";
 /// Natural logarithm of the evidence of harm, by route and gate.
 pub const LOG_E: &str = "strangler_evidence_log_e";
+/// Templates that were found in what no route covers.
+pub const DISCOVERED: &str = "strangler_discovered_templates";
 /// Things that legacy is asked and that are compared too seldom, by route: what the `coverage` gate would wait for.
 pub const COVERAGE_MISSING: &str = "strangler_coverage_missing";
 /// Differences by route and kind.
@@ -153,6 +155,7 @@ pub struct Families {
     last_transition: IntGaugeVec,
     log_e: GaugeVec,
     coverage_missing: IntGaugeVec,
+    discovered: IntGauge,
     differences: IntCounterVec,
     legacy_last: IntGaugeVec,
     config_info: IntGaugeVec,
@@ -301,6 +304,8 @@ impl Metrics {
                 "Things that legacy is asked and that are compared too seldom",
                 &["route"],
             )?,
+            discovered: make
+                .keep(IntGauge::new(DISCOVERED, "Templates, with their methods, of what no route covers"))?,
             differences: make.counter(DIFFERENCES, "Differences found", &["route", "kind"])?,
             legacy_last: make.gauge(LEGACY_LAST, "When legacy last answered, in Unix seconds", &["route"])?,
             config_info: make.gauge(CONFIG_INFO, "1 for the revision in force", &["revision"])?,

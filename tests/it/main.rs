@@ -9,6 +9,7 @@ mod compare_cli;
 mod config;
 mod coverage;
 mod deploy;
+mod discovery;
 mod diffy_traps;
 mod divergences;
 mod early_answers;

@@ -7,6 +7,7 @@ mod route;
 mod server;
 mod upstream;
 
+use crate::raw::fall_through::TEMPLATES_MAX;
 use crate::raw::leaf::{COUNT_MAX, TIMES_MAX};
 
 pub(in crate::raw) use compare::COMPARE;
@@ -159,7 +160,12 @@ pub static CONFIG: Block = Block {
         Key::required("version", Shape::OneOf(&["1"]), "Version of this format."),
         Key::optional("upstreams", Shape::MapOf(&Shape::Block(&UPSTREAM)), "", "Named groups of endpoints."),
         Key::required("legacy", TARGET, "The monolith: a URL, or the name of an upstream."),
-        Key::not_yet("fall_through", "Discovery of path templates in what no route covers."),
+        Key::optional(
+            "fall_through",
+            Shape::Block(&FALL_THROUGH),
+            "",
+            "What is learned of the paths that no route covers.",
+        ),
         Key::optional(
             "journeys",
             Shape::MapOf(&Shape::Block(&JOURNEY)),
@@ -189,6 +195,26 @@ pub static CONFIG: Block = Block {
 
 /// A URL or an upstream's name.
 pub(in crate::raw) const TARGET: Shape = Shape::Any(&[Shape::Url, Shape::Name]);
+
+pub(in crate::raw) static FALL_THROUGH: Block = Block {
+    name: "fall_through",
+    about: "What is learned of the paths that no route covers: `strangler endpoints` tells it.",
+    keys: &[
+        Key::optional("discover", Shape::Bool, "true", "Whether their paths are learned as templates."),
+        Key::optional(
+            "max_templates",
+            Shape::Count(1, TEMPLATES_MAX),
+            "10000",
+            "Most templates with a method; what finds no room is counted.",
+        ),
+        Key::optional(
+            "declared",
+            Shape::List(&Shape::MatchLine),
+            "[]",
+            "Endpoints that are known, as in `[\"POST /newsletter\"]`: those that nobody asks for are named, and those that are asked and not among them.",
+        ),
+    ],
+};
 
 pub(in crate::raw) static JOURNEY: Block = Block {
     name: "journey",
