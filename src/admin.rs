@@ -32,6 +32,7 @@ use strangler_core::snapshot::Snapshot;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
+mod alarms;
 mod api;
 pub mod control;
 mod coverage;

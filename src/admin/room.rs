@@ -38,7 +38,7 @@ use crate::admin::room::events::Events;
 use crate::admin::room::session::{Session, Sessions, cookie_name, cookie_of};
 use crate::admin::room::view::overview::{About, Row, Total};
 use crate::admin::room::view::{Cells, RolloutSeen};
-use crate::admin::{Admin, api};
+use crate::admin::{Admin, alarms};
 use crate::store::now_unix_ms;
 use crate::telemetry::metrics::read::bounds_us;
 
@@ -210,7 +210,7 @@ fn rollout(admin: &Admin, name: &str) -> Option<RolloutSeen> {
 fn alarms(admin: &Admin, snapshot: &Snapshot, plane: &crate::admin::PlaneStatus, rows: &[Row]) -> Vec<Alarm> {
     let (control, readiness) = (&admin.state.control, (admin.state.readiness)());
     let store = (control.store().kind(), &control.store().health_now());
-    let said = api::alarms(snapshot, &readiness, store, &plane.breakers, &plane.upstreams);
+    let said = alarms::alarms(snapshot, &readiness, store, &plane.breakers, &plane.upstreams);
     let of_rows = rows.iter().filter(|row| row.verdict.tone == "bad" && !row.verdict.text.starts_with("breaker"));
     let of_rows =
         of_rows.take(NAMED_MAX).map(|row| Alarm { route: Some(row.name.clone()), text: row.verdict.text.clone() });
