@@ -133,6 +133,13 @@ class Desk:
         url = urllib.parse.urlsplit(self.browser.url())
         return url.path + (f"?{url.query}" if url.query else "")
 
+    def comes_to(self, path):
+        # Without scripts the driver does not wait for what a click loads.
+        until = time.monotonic() + 20
+        while self.path() != path:
+            assert time.monotonic() < until, self.path()
+            time.sleep(0.05)
+
     def log_in(self, token=None):
         self.open("/login")
         self.browser.type("#token", token or self.estate.token)
@@ -241,7 +248,7 @@ def change(desk, act, **fields):
     desk.open(f"/routes/cart/plan?{urllib.parse.urlencode({'act': act, **fields})}")
     desk.browser.type("#reason", f"trying {act}")
     desk.browser.click(".confirm button")
-    assert desk.path() == "/routes/cart?done=stored", desk.path()
+    desk.comes_to("/routes/cart?done=stored")
     desk.quiet(act)
 
 
@@ -296,7 +303,8 @@ def another_sites_page_changes_nothing(desk):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     # Another port is another origin but the same site: the cookie goes along, and must not be enough.
     desk.browser.open(f"http://127.0.0.1:{server.server_port}/")
-    desk.browser.wait("the refusal", "return location.pathname === '/routes/cart/do'")
+    desk.comes_to("/routes/cart/do")
+    desk.browser.wait("the refusal", "return document.body !== null && document.body.textContent.includes('another site')")
     assert "another site" in desk.browser.run("return document.body.textContent")
     assert desk.estate.shop(100) > 0, "the kill must not be in force"
     desk.browser.complaints()
@@ -328,7 +336,7 @@ def an_accepted_cause_is_not_shown_as_a_difference(desk):
     desk.browser.run("document.querySelector('.cause details').open = true")
     desk.browser.type(".cause [name=reason]", "the tax is rounded as the law says now")
     desk.browser.click(".cause .confirm button")
-    assert desk.browser.run("return document.querySelectorAll('.cause').length") == before - 1
+    desk.browser.wait("the list without it", f"return document.querySelectorAll('.cause').length === {before - 1}")
     assert "the law says" in desk.browser.text("main")
 
 
