@@ -8,7 +8,7 @@ ESTATE := -p strangler -p legacy-monolith -p estate-pricing -p estate-payment -p
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-clients lint format clippy unit deny bench bench-build bench-setup bench-decisions load release-pgo coverage clean
+.PHONY: help setup demo test test-clients test-browser lint format clippy unit deny bench bench-build bench-setup bench-decisions load release-pgo coverage clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ test: lint unit deny ## Everything that must be green: format, clippy, all tests
 test-clients: setup ## Real clients and servers through the proxy: curl, h2load, grpcio, httpx, websockets
 	cargo build --locked -p strangler
 	@tests/clients/run.sh $(TARGET) $(ARGS)
+
+test-browser: setup ## A real browser before the dashboard: pages, controls, keyboard, policy, accessibility
+	cargo build --locked -p strangler
+	@tests/browser/run.sh $(TARGET)
 
 # Half an hour of it is the soak; SOAK_SECONDS=60 for less, ONLY=load::upgrades for one of them, LOAD_PROFILE=release for what ships.
 LOAD_PROFILE ?= demo

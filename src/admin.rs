@@ -21,24 +21,31 @@ use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use strangler_core::coverage::RouteReport;
 use strangler_core::discovery::{Found, Totals};
+use strangler_core::history::Counts;
 use strangler_core::latency::RouteLatency;
+use strangler_core::name::RouteName;
 use strangler_core::noise::ledger::EndpointReport;
+use strangler_core::plan::version;
 use strangler_core::redact::Divergence;
+use strangler_core::reload::ConfigStatus;
 use strangler_core::snapshot::Snapshot;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
+mod alarms;
 mod api;
 pub mod control;
 mod coverage;
 mod endpoints;
 mod divergences;
 pub mod problem;
+mod room;
 pub mod token;
 pub mod upgrade;
 
 use crate::admin::control::Control;
 use crate::admin::problem::Problem;
+use crate::admin::room::Room;
 use crate::admin::token::{AdminTokens, Failures};
 use crate::admin::upgrade::UpgradeRequest;
 use crate::store::AuditEntry;
@@ -215,6 +222,41 @@ pub type ReadEndpoints = Arc<dyn Fn() -> (Totals, Vec<Found>) + Send + Sync>;
 /// Tells how the data plane stands.
 pub type ReadPlane = Arc<dyn Fn() -> PlaneStatus + Send + Sync>;
 
+/// Tells all that was counted of every route, and of what none covers.
+pub type ReadCounts = Arc<dyn Fn() -> BTreeMap<String, Counts> + Send + Sync>;
+/// Tells what comparing has shown of a route, in a word.
+pub type ReadVerdict = Arc<dyn Fn(&str) -> Option<&'static str> + Send + Sync>;
+/// Tells what became of the routes file. May read it.
+pub type ReadConfig = Arc<dyn Fn() -> ConfigSeen + Send + Sync>;
+/// Tells how the process itself is.
+pub type ReadProcess = Arc<dyn Fn() -> ProcessStatus + Send + Sync>;
+
+/// What became of the routes file.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigSeen {
+    /// Where it is.
+    pub path: String,
+    /// `None`: not known.
+    pub status: Option<ConfigStatus>,
+    /// The file as it is now, if something in it is wrong.
+    pub text: String,
+}
+
+/// How the process itself is.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessStatus {
+    /// What the proxy adds to a request: ends of buckets in microseconds, and counts.
+    pub overhead: (Vec<u32>, Vec<u64>),
+    /// Requests under way of legacy, of extracted.
+    pub in_flight: [i64; 2],
+    /// Requests refused at the door, by reason.
+    pub refused: BTreeMap<String, u64>,
+    /// Records that found no room, by queue.
+    pub dropped: BTreeMap<String, u64>,
+    /// Seconds since the start.
+    pub up_s: u64,
+}
+
 /// What the admin plane shows and moves.
 #[derive(Clone)]
 pub struct AdminState {
@@ -230,6 +272,14 @@ pub struct AdminState {
     pub readiness: ReadReadiness,
     /// For the status.
     pub numbers: ReadNumbers,
+    /// For the dashboard.
+    pub counts: ReadCounts,
+    /// Likewise.
+    pub compare_verdict: ReadVerdict,
+    /// Likewise.
+    pub config: ReadConfig,
+    /// Likewise.
+    pub process: ReadProcess,
     /// Likewise.
     pub plane: ReadPlane,
     /// What comparing has shown.
@@ -255,6 +305,24 @@ struct Admin {
     bound: SocketAddr,
     failures: Failures,
     permits: Semaphore,
+    room: Room,
+}
+
+impl Admin {
+    fn new(state: AdminState, bound: SocketAddr, stopping: watch::Receiver<bool>) -> Arc<Admin> {
+        let permits = Semaphore::new(REQUESTS_MAX);
+        Arc::new(Admin { state, bound, failures: Failures::default(), permits, room: Room::new(stopping) })
+    }
+}
+
+/// Ends the connection that a request came by.
+#[derive(Clone, Debug, Default)]
+struct Hangup(Arc<Notify>);
+
+impl Hangup {
+    fn now(&self) {
+        self.0.notify_one();
+    }
 }
 
 /// Where a request came from.
@@ -269,8 +337,16 @@ pub async fn serve(
 ) -> Result<(), AdminError> {
     let bound = listener.local_addr().map_err(AdminError::Listener)?;
     check_address(bound)?;
-    let admin = Arc::new(Admin { state, bound, failures: Failures::default(), permits: Semaphore::new(REQUESTS_MAX) });
+    let (stop, stopping) = watch::channel(false);
+    let admin = Admin::new(state, bound, stopping);
+    let told = tokio::spawn(room::events::keep_told(Arc::clone(&admin)));
+    // Whoever listens for ever is told, or the last requests would be waited for in vain.
+    let shutdown = async move {
+        shutdown.await;
+        let _ = stop.send(true);
+    };
     accept(listener, router(admin), shutdown).await;
+    told.abort();
     Ok(())
 }
 
@@ -281,7 +357,7 @@ pub async fn serve_telemetry(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AdminError> {
     let bound = listener.local_addr().map_err(AdminError::Listener)?;
-    let admin = Arc::new(Admin { state, bound, failures: Failures::default(), permits: Semaphore::new(REQUESTS_MAX) });
+    let admin = Admin::new(state, bound, watch::channel(false).1);
     let router = telemetry_routes().fallback(not_found).method_not_allowed_fallback(wrong_method);
     let router = router.layer(from_fn_with_state(Arc::clone(&admin), bound_work)).layer(from_fn(harden));
     accept(listener, router.with_state(admin), shutdown).await;
@@ -315,12 +391,14 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/endpoints", get(endpoints::all))
         .route("/api/v1/audit", get(api::audit))
         .route("/api/v1/audit/verify", get(api::verify_audit))
+        .route_layer(from_fn_with_state(Arc::clone(&admin), demand_match))
         .route_layer(from_fn_with_state(Arc::clone(&admin), demand_token));
     telemetry_routes()
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/routes/{name}", get(api::route))
         .route("/api/v1/explain", post(api::explain))
         .merge(guarded)
+        .merge(room::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -343,14 +421,15 @@ async fn harden(request: Request, next: Next) -> Response {
     const HEADERS: [(header::HeaderName, &str); 5] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        ),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];
+    const NOTHING: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let mut response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let policy = if kind.is_some_and(|kind| kind.starts_with(b"text/html")) { room::POLICY } else { NOTHING };
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
@@ -424,6 +503,14 @@ async fn demand_token(
     if bearer.is_some_and(|(_, token)| tokens.allow(token.trim_ascii())) {
         return next.run(request).await;
     }
+    if let Some(session) = room::session_of(&admin, request.headers()).filter(|_| bearer.is_none()) {
+        let csrf = request.headers().get("strangler-csrf").map_or(&b""[..], HeaderValue::as_bytes);
+        let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+        return match room::demand_own_form(&session, request.headers(), csrf) {
+            Err(problem) if !is_reading => problem.into_response(),
+            _ => next.run(request).await,
+        };
+    }
     if admin.failures.count(peer.ip(), Instant::now()) {
         let detail = "too many wrong tokens from this address within a minute";
         return Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", detail).into_response();
@@ -441,6 +528,23 @@ async fn demand_token(
         "this needs `Authorization: Bearer TOKEN`; the token lies in the state directory, in `admin-token`"
     };
     Problem::new(StatusCode::UNAUTHORIZED, "token", detail).into_response()
+}
+
+/// A change that says on which state it rests (`If-Match`) is made on that one or not at all. Who says nothing is not asked.
+async fn demand_match(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let Some(given) = request.headers().get(header::IF_MATCH).filter(|given| given.as_bytes() != b"*") else {
+        return next.run(request).await;
+    };
+    let snapshot = admin.state.control.snapshot();
+    let name = request.uri().path().strip_prefix("/api/v1/routes/").and_then(|rest| rest.split('/').next());
+    let name: Option<RouteName> = name.and_then(|name| name.parse().ok());
+    let is_it = given.to_str().is_ok_and(|given| etag(&snapshot, name.as_ref()) == given);
+    if is_it { next.run(request).await } else { room::stale().into_response() }
+}
+
+/// What is in force, of a route or of all, for `If-Match`.
+fn etag(snapshot: &Snapshot, route: Option<&RouteName>) -> String {
+    format!("\"{}\"", version(snapshot, route))
 }
 
 /// HTTP/1.1 only, bounded in connections and in the time that a head may take.
@@ -462,7 +566,9 @@ async fn accept(listener: TcpListener, router: Router, shutdown: impl Future<Out
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (router, mut stopped) = (router.clone().layer(Extension(Peer(peer))), stopped.clone());
+        let hangup = Hangup::default();
+        let router = router.clone().layer(Extension(Peer(peer))).layer(Extension(hangup.clone()));
+        let mut stopped = stopped.clone();
         tokio::spawn(async move {
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(64 << 10);
@@ -470,6 +576,7 @@ async fn accept(listener: TcpListener, router: Router, shutdown: impl Future<Out
             let mut connection = std::pin::pin!(connection);
             tokio::select! {
                 _ = connection.as_mut() => {}
+                () = hangup.0.notified() => {}
                 _ = stopped.changed() => {
                     connection.as_mut().graceful_shutdown();
                     let _ = connection.await;

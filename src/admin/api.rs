@@ -17,21 +17,21 @@ use strangler_core::explain::Asked;
 use strangler_core::latency::RouteLatency;
 use strangler_core::name::RouteName;
 use strangler_core::noise::ledger::EndpointReport;
+use strangler_core::plan::{Wish, plan};
 use strangler_core::route::StepError;
 use strangler_core::runtime::{KillScope, Note, RolloutAsk, WeightAsk};
 use strangler_core::snapshot::{KillStatus, RouteStatus, Snapshot};
 use tokio::sync::oneshot;
 
-use crate::admin::control::{KillOutcome, RolloutOutcome, WeightOutcome};
+use crate::admin::alarms;
+use crate::admin::control::ControlError;
 use crate::admin::problem::Problem;
 use crate::admin::{Admin, ApplyOutcome, ApplyRequest, Peer, PlaneStatus, Readiness, RouteNumbers, UpstreamStatus};
-use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreHealth, now_unix_ms};
+use crate::store::{AuditEntry, LIST_ROWS_MAX, Listing, StoreError, StoreHealth, now_unix_ms};
 use strangler_core::chain::chain;
 
 /// Longest name that someone gives themselves, in bytes.
 const BY_BYTES_MAX: usize = 64;
-/// Names in an alarm, and alarms of a kind.
-const NAMED_MAX: usize = 10;
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) type App = State<Arc<Admin>>;
@@ -110,13 +110,15 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
     upstreams.truncate(rows_max);
     let indices = (page.offset.min(total)..total).take(limit);
     let routes: Vec<Shown> = indices.filter_map(|index| shown(&admin, &snapshot, index, &breakers)).collect();
-    let mut alarms = alarms(&snapshot, &readiness, (control.store().kind(), &store), &breakers, &upstreams);
+    let store_now = (control.store().kind(), &store);
+    let mut alarms = alarms::alarms(&snapshot, &readiness, store_now, &breakers, &upstreams);
     let of_rollout = |shown: &Shown| {
         let alarm = shown.rollout.as_ref()?.get("alarm")?.as_str()?;
         Some(format!("the rollout of `{}` {alarm}", shown.route.name))
     };
-    alarms.extend(routes.iter().filter_map(of_rollout).take(NAMED_MAX));
-    Ok(Json(Status {
+    alarms.extend(routes.iter().filter_map(of_rollout).take(alarms::NAMED_MAX));
+    let etag = [(header::ETAG, crate::admin::etag(&snapshot, None))];
+    let status = Json(Status {
         version: env!("CARGO_PKG_VERSION"),
         alarms,
         readiness,
@@ -130,67 +132,8 @@ pub(super) async fn status(State(admin): App, page: Result<Query<Page>, QueryRej
         upstreams,
         routes,
         routes_total: total,
-    })
-    .into_response())
-}
-
-fn alarms(
-    snapshot: &Snapshot,
-    readiness: &Readiness,
-    (kind, store): (&str, &StoreHealth),
-    breakers: &BTreeMap<String, &'static str>,
-    upstreams: &[UpstreamStatus],
-) -> Vec<String> {
-    let mut alarms = Vec::new();
-    if !breakers.is_empty() {
-        let named: Vec<&str> = breakers.keys().take(NAMED_MAX).map(String::as_str).collect();
-        let more = if breakers.len() > NAMED_MAX { ", …" } else { "" };
-        alarms.push(format!("the breaker is not closed, so legacy answers: {}{more}", named.join(", ")));
-    }
-    let all = upstreams.iter().flat_map(|upstream| upstream.endpoints.iter().map(move |endpoint| (upstream, endpoint)));
-    let unreached = all.filter_map(|(upstream, endpoint)| Some((upstream, endpoint, endpoint.unreached.as_ref()?)));
-    for (upstream, endpoint, why) in unreached.take(NAMED_MAX) {
-        let (name, place, times) = (&upstream.name, &endpoint.endpoint, endpoint.unreached_times);
-        alarms.push(format!("no connection to {place} of {name} ({times} in a row): {why}"));
-    }
-    if readiness.config_stale {
-        alarms.push("the routes file was refused at start: the last good text is in force".to_owned());
-    }
-    if let Some(refused) = &readiness.config_refused {
-        alarms.push(format!("the routes file on disk is not in force: {refused}"));
-    }
-    alarms.extend(readiness.rollouts_stopped.iter().cloned());
-    if let Some(why) = &store.why {
-        let kept = if kind == "postgres" {
-            "and are kept in the state directory until the database is back"
-        } else {
-            "but a restart would forget them"
-        };
-        alarms.push(format!("the store failed ({why}): kills and lower weights work, {kept}; raises are refused"));
-    }
-    if let Some(lost) = &store.lost {
-        alarms.push(format!(
-            "kills and moved weights from before the start are lost ({lost}): the file's weights are in force"
-        ));
-    }
-    let mut spared: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for route in snapshot.table().routes() {
-        for kill in snapshot.runtime().kills_sparing(route) {
-            let names = spared.entry((kill.scope.as_str(), kill.source.as_str())).or_default();
-            if names.len() < NAMED_MAX {
-                names.push(route.name.as_str());
-            }
-        }
-    }
-    let sentence = |((scope, source), names): (&(&str, &str), &Vec<&str>)| {
-        let names = names.join(", ");
-        format!(
-            "the kill of `{scope}` ({source}) leaves {names} where it is: the extracted service owns the data; \
-             kill it by name with --accept-stale"
-        )
-    };
-    alarms.extend(spared.iter().take(NAMED_MAX).map(sentence));
-    alarms
+    });
+    Ok((etag, status).into_response())
 }
 
 fn shown(admin: &Admin, snapshot: &Snapshot, index: usize, breakers: &BTreeMap<String, &'static str>) -> Option<Shown> {
@@ -209,7 +152,9 @@ pub(super) async fn route(State(admin): App, Path(name): Path<String>) -> Result
     let snapshot = admin.state.control.snapshot();
     let breakers = (admin.state.plane)().breakers;
     let found = snapshot.route(&name).and_then(|(index, _)| shown(&admin, &snapshot, index, &breakers));
-    found.map(|shown| Json(shown).into_response()).ok_or_else(|| unknown_route(&name))
+    let shown = found.ok_or_else(|| unknown_route(&name))?;
+    let etag = [(header::ETAG, crate::admin::etag(&snapshot, name.parse().ok().as_ref()))];
+    Ok((etag, Json(shown)).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -221,6 +166,9 @@ struct WeightBody {
     #[serde(default)]
     accept_stale: bool,
     by: Option<String>,
+    /// Only tells what it would do.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 pub(super) async fn weight(
@@ -229,15 +177,18 @@ pub(super) async fn weight(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<WeightOutcome>, Problem> {
+) -> Result<Response, Problem> {
     let body: WeightBody = json(&headers, body)?;
     let ask: WeightAsk = body.weight.parse().map_err(|error| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_weight", format!("{:?}: {error}, or `file`", body.weight))
     })?;
     let (name, who) = (route_name(&name)?, who(&peer, body.by.as_deref())?);
+    if body.dry_run {
+        return planned(&admin, &name, Wish::Weight { ask, accept_stale: body.accept_stale }, &who, &body.reason);
+    }
     let control = Arc::clone(&admin.state.control);
     let change = async move { control.set_weight(&who, &name, ask, body.accept_stale, &body.reason).await };
-    Ok(Json(to_its_end(change).await??))
+    Ok(Json(to_its_end(change).await??).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -247,6 +198,9 @@ struct KillBody {
     #[serde(default)]
     accept_stale: bool,
     by: Option<String>,
+    /// Only tells what it would do.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 pub(super) async fn kill_route(
@@ -255,7 +209,7 @@ pub(super) async fn kill_route(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<KillOutcome>, Problem> {
+) -> Result<Response, Problem> {
     let scope = KillScope::Route(route_name(&name)?);
     kill(&admin, peer, scope, json(&headers, body)?).await
 }
@@ -265,14 +219,18 @@ pub(super) async fn kill_all(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<KillOutcome>, Problem> {
+) -> Result<Response, Problem> {
     kill(&admin, peer, KillScope::All, json(&headers, body)?).await
 }
 
-async fn kill(admin: &Admin, peer: Peer, scope: KillScope, body: KillBody) -> Result<Json<KillOutcome>, Problem> {
+async fn kill(admin: &Admin, peer: Peer, scope: KillScope, body: KillBody) -> Result<Response, Problem> {
     let who = who(&peer, body.by.as_deref())?;
+    if body.dry_run {
+        return planned(admin, &of_one(scope)?, Wish::Kill { accept_stale: body.accept_stale }, &who, &body.reason);
+    }
     let control = Arc::clone(&admin.state.control);
-    Ok(Json(to_its_end(async move { control.kill(&who, scope, body.accept_stale, &body.reason).await }).await??))
+    let change = async move { control.kill(&who, scope, body.accept_stale, &body.reason).await };
+    Ok(Json(to_its_end(change).await??).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -280,6 +238,8 @@ async fn kill(admin: &Admin, peer: Peer, scope: KillScope, body: KillBody) -> Re
 struct UnkillBody {
     reason: String,
     by: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 pub(super) async fn unkill_route(
@@ -288,7 +248,7 @@ pub(super) async fn unkill_route(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<KillOutcome>, Problem> {
+) -> Result<Response, Problem> {
     let scope = KillScope::Route(route_name(&name)?);
     unkill(&admin, peer, scope, json(&headers, body)?).await
 }
@@ -298,7 +258,7 @@ pub(super) async fn unkill_all(
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<KillOutcome>, Problem> {
+) -> Result<Response, Problem> {
     unkill(&admin, peer, KillScope::All, json(&headers, body)?).await
 }
 
@@ -312,6 +272,8 @@ struct RolloutBody {
     #[serde(default)]
     accept_stale: bool,
     by: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 pub(super) async fn rollout(
@@ -320,7 +282,7 @@ pub(super) async fn rollout(
     Path((name, verb)): Path<(String, String)>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<RolloutOutcome>, Problem> {
+) -> Result<Response, Problem> {
     let body: RolloutBody = json(&headers, body)?;
     let step =
         body.step.as_deref().map(str::parse).transpose().map_err(|error: StepError| {
@@ -334,14 +296,39 @@ pub(super) async fn rollout(
         _ => return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "no such verb of a rollout")),
     };
     let (name, who) = (route_name(&name)?, who(&peer, body.by.as_deref())?);
+    if body.dry_run {
+        return planned(&admin, &name, Wish::Rollout(ask), &who, &body.reason);
+    }
     let control = Arc::clone(&admin.state.control);
-    Ok(Json(to_its_end(async move { control.ask_rollout(&who, &name, ask, &body.reason).await }).await??))
+    let change = async move { control.ask_rollout(&who, &name, ask, &body.reason).await };
+    Ok(Json(to_its_end(change).await??).into_response())
 }
 
-async fn unkill(admin: &Admin, peer: Peer, scope: KillScope, body: UnkillBody) -> Result<Json<KillOutcome>, Problem> {
+/// What a change would do.
+fn planned(admin: &Admin, name: &RouteName, wish: Wish, who: &str, reason: &str) -> Result<Response, Problem> {
+    let note = Note::new(who, now_unix_ms(), reason).map_err(ControlError::from)?;
+    let plan = plan(&admin.state.control.snapshot(), name, wish, &note).map_err(ControlError::from)?;
+    Ok(Json(plan).into_response())
+}
+
+fn of_one(scope: KillScope) -> Result<RouteName, Problem> {
+    match scope {
+        KillScope::Route(name) => Ok(name),
+        KillScope::All => {
+            let detail = "`dry_run` tells of one route at a time";
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "dry_run", detail))
+        }
+    }
+}
+
+async fn unkill(admin: &Admin, peer: Peer, scope: KillScope, body: UnkillBody) -> Result<Response, Problem> {
     let who = who(&peer, body.by.as_deref())?;
+    if body.dry_run {
+        return planned(admin, &of_one(scope)?, Wish::Unkill, &who, &body.reason);
+    }
     let control = Arc::clone(&admin.state.control);
-    Ok(Json(to_its_end(async move { control.unkill(&who, scope, &body.reason).await }).await??))
+    let change = async move { control.unkill(&who, scope, &body.reason).await };
+    Ok(Json(to_its_end(change).await??).into_response())
 }
 
 #[derive(Debug, Deserialize)]
@@ -372,7 +359,7 @@ pub(super) async fn apply(
     to_its_end(apply_and_audit(admin, body.accept_removals, by)).await?
 }
 
-async fn apply_and_audit(admin: Arc<Admin>, accept_removals: bool, by: String) -> Result<Response, Problem> {
+pub(super) async fn apply_and_audit(admin: Arc<Admin>, accept_removals: bool, by: String) -> Result<Response, Problem> {
     let before = admin.state.control.snapshot().table().revision().to_string();
     let (reply, outcome) = oneshot::channel();
     let request = ApplyRequest { accept_removals, by: by.clone(), reply };
@@ -476,18 +463,23 @@ struct AuditVerified {
 }
 
 pub(super) async fn verify_audit(State(admin): App) -> Result<Response, Problem> {
+    let verifier = follow(&admin).await?;
+    let Verifier { linked, unlinked, broken_at, .. } = verifier;
+    let head = verifier.head().map(str::to_owned);
+    Ok(Json(AuditVerified { intact: broken_at.is_none(), broken_at, linked, unlinked, head }).into_response())
+}
+
+/// Follows the audit's chain to its end, or to where it is broken.
+pub(super) async fn follow(admin: &Admin) -> Result<Verifier, StoreError> {
     let (mut verifier, mut after) = (Verifier::default(), 0);
     loop {
         // Page by page: changes are put on record in between.
         let (next, last, is_more) = admin.state.control.store().follow_audit(verifier, after).await?;
         (verifier, after) = (next, last);
         if !is_more || verifier.broken_at.is_some() {
-            break;
+            return Ok(verifier);
         }
     }
-    let Verifier { linked, unlinked, broken_at, .. } = verifier;
-    let head = verifier.head().map(str::to_owned);
-    Ok(Json(AuditVerified { intact: broken_at.is_none(), broken_at, linked, unlinked, head }).into_response())
 }
 
 #[derive(Debug, Deserialize)]

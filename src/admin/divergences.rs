@@ -52,11 +52,8 @@ struct Curl {
 impl ShownDivergence {
     fn of(one: StoredDivergence, snapshot: &Snapshot) -> ShownDivergence {
         let record: Option<Divergence> = serde_json::from_str(&one.json).ok();
-        let route = snapshot.route(&one.route).map(|(_, route)| route);
-        let curl = record.as_ref().zip(route).map(|(record, route)| Curl {
-            legacy: curl(record, &snapshot.table().legacy().clone(), None),
-            extracted: curl(record, &route.extracted, Some(route)),
-        });
+        let curl = record.as_ref().and_then(|record| curls(record, snapshot));
+        let curl = curl.map(|(legacy, extracted)| Curl { legacy, extracted });
         let replayable = record.as_ref().map(Divergence::replayable);
         ShownDivergence {
             record: serde_json::from_str(&one.json).unwrap_or(serde_json::Value::Null),
@@ -70,6 +67,12 @@ impl ShownDivergence {
             id: one.id,
         }
     }
+}
+
+/// The request as a command for a shell, for legacy and for extracted; `None`: the route is gone.
+pub(super) fn curls(record: &Divergence, snapshot: &Snapshot) -> Option<(String, String)> {
+    let (_, route) = snapshot.route(&record.route)?;
+    Some((curl(record, snapshot.table().legacy(), None), curl(record, &route.extracted, Some(route))))
 }
 
 /// `rewritten`: the route whose service is asked for another path.

@@ -11,29 +11,29 @@ use super::*;
 use crate::live::Live;
 use crate::store::{Keep, Store, StoreLimits, StoredDivergence, now_unix_ms};
 
-struct Plane {
+pub(super) struct Plane {
     _dir: TempDir,
-    address: SocketAddr,
-    token: String,
-    store: Store,
+    pub(super) address: SocketAddr,
+    pub(super) token: String,
+    pub(super) store: Store,
     applied: mpsc::Receiver<ApplyRequest>,
     readiness: watch::Sender<Readiness>,
     stop: oneshot::Sender<()>,
     served: tokio::task::JoinHandle<Result<(), AdminError>>,
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    fn code(&self) -> String {
+    pub(super) fn code(&self) -> String {
         self.json().get("code").and_then(|code| code.as_str().map(str::to_owned)).unwrap_or_default()
     }
 }
@@ -57,6 +57,13 @@ async fn state(dir: &Path) -> (AdminState, Store, mpsc::Receiver<ApplyRequest>, 
         numbers: Arc::new(|name| {
             (name == "cart").then(|| RouteNumbers { requests_legacy: 7, ..RouteNumbers::default() })
         }),
+        counts: Arc::new(|| {
+            let counts = Counts { answered: [7, 3], ..Counts::default() };
+            BTreeMap::from([("cart".to_owned(), counts)])
+        }),
+        compare_verdict: Arc::new(|_| None),
+        config: Arc::new(ConfigSeen::default),
+        process: Arc::new(ProcessStatus::default),
         verdicts: Arc::new(|_, _| Vec::new()),
         rollout: Arc::new(|_| None),
         latencies: Arc::new(|_, _| Vec::new()),
@@ -71,7 +78,7 @@ async fn state(dir: &Path) -> (AdminState, Store, mpsc::Receiver<ApplyRequest>, 
 }
 
 impl Plane {
-    async fn start() -> Plane {
+    pub(super) async fn start() -> Plane {
         let dir = TempDir::new().unwrap();
         let (state, store, applied, readiness) = state(dir.path()).await;
         let token = token::first_token(&dir.path().join(token::FILE_NAME)).unwrap();
@@ -82,11 +89,11 @@ impl Plane {
         Plane { _dir: dir, address, token, store, applied, readiness, stop, served }
     }
 
-    async fn raw(&self, request: String) -> Answer {
+    pub(super) async fn raw(&self, request: String) -> Answer {
         raw(self.address, request).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         let Plane { address, token, .. } = self;
         self.raw(format!(
             "GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
@@ -94,12 +101,12 @@ impl Plane {
         .await
     }
 
-    async fn post(&self, path: &str, body: &str) -> Answer {
+    pub(super) async fn post(&self, path: &str, body: &str) -> Answer {
         let bearer = format!("authorization: Bearer {}", self.token);
         self.post_as(path, &[&bearer, "content-type: application/json"], body).await
     }
 
-    async fn post_as(&self, path: &str, headers: &[&str], body: &str) -> Answer {
+    pub(super) async fn post_as(&self, path: &str, headers: &[&str], body: &str) -> Answer {
         let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
         let (address, length) = (self.address, body.len());
         let head =
@@ -107,7 +114,7 @@ impl Plane {
         self.raw(format!("{head}{headers}\r\n{body}")).await
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.stop.send(()).unwrap();
         self.served.await.unwrap().unwrap();
         self.store.close().await;

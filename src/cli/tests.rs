@@ -58,6 +58,10 @@ impl Running {
                 let (apply, asked) = mpsc::channel(1);
                 tokio::spawn(loader(asked));
                 let state = AdminState {
+                    counts: Arc::new(std::collections::BTreeMap::new),
+                    compare_verdict: Arc::new(|_| None),
+                    config: Arc::new(crate::admin::ConfigSeen::default),
+                    process: Arc::new(crate::admin::ProcessStatus::default),
                     control: Arc::new(Control::new(live, store.clone())),
                     tokens: Some(AdminTokens::read_or_make(&state_dir).unwrap().0),
                     hosts: Vec::new(),

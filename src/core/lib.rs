@@ -8,6 +8,9 @@ pub mod chain;
 pub mod name;
 pub mod weight;
 pub mod web;
+pub mod history;
+pub mod chart;
+pub mod show;
 pub mod judge;
 pub mod side;
 pub mod template;
@@ -75,6 +78,7 @@ pub mod rollout;
 pub mod hook;
 pub mod veto;
 pub mod explain;
+pub mod plan;
 
 #[cfg(any(test, feature = "fixture"))]
 #[expect(clippy::unwrap_used, reason = "a sample that is wrong stops the test")]

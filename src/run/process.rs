@@ -28,7 +28,7 @@ use crate::run::hooks::Outside;
 use crate::run::keys::Keys;
 use crate::run::lock::Lock;
 use crate::run::options::Options;
-use crate::run::reload::{readiness, reloader, serve_applies};
+use crate::run::reload::{readiness, reloader, routes_file, serve_applies};
 use crate::run::replay;
 use crate::run::report;
 use crate::run::rollouts::{self, Rolling};
@@ -52,6 +52,9 @@ const SHADOW_BYTES_MAX: u64 = 64 << 20;
 
 /// Copies that wait to be sent, per core.
 const COPIES_WAITING_MAX: usize = 1_024;
+
+/// How far the admin plane gives way, as in nice(1).
+const ADMIN_NICE: i32 = 10;
 
 /// How long the names of upstreams are waited for before the first request may come.
 const FIRST_LOOKUP_MAX: Duration = Duration::from_secs(1);
@@ -234,6 +237,10 @@ impl Process {
             metrics: report::renderer(&live, &metrics, &condition),
             readiness: readiness(&shared_status, &draining, &condition),
             numbers: report::numbers(&metrics, &ledger),
+            counts: report::counts(&metrics),
+            compare_verdict: report::compare_verdict(&ledger),
+            config: routes_file(&options.routes, &shared_status),
+            process: report::process(&metrics),
             plane: report::plane(&live),
             verdicts: report::verdicts(&ledger),
             rollout: rollouts::shown(&views),
@@ -266,8 +273,12 @@ impl Process {
             predecessor.obey(Arc::clone(&hand), live.clone(), Arc::clone(&pins), control.handle().clone());
         }
         // Last: as long as another process may still move users, nobody does so here.
-        let admin_listener = TcpListener::from_std(admin_listener).map_err(system("the admin plane"))?;
-        planes.push(control.spawn(admin::serve(admin_listener, state, told_to_stop(admin_stopping))));
+        let room = room()?;
+        {
+            let _in_room = room.enter();
+            let admin_listener = TcpListener::from_std(admin_listener).map_err(system("the admin plane"))?;
+            planes.push(room.spawn(admin::serve(admin_listener, state, told_to_stop(admin_stopping))));
+        }
         for listener in listeners {
             say(&format!("listening on {}://{}", listener.scheme(), listener.address()));
         }
@@ -325,9 +336,26 @@ impl Process {
         control.block_on(outside.end());
         control.block_on(store.close());
         end_reloading(reloading);
+        // A question that is still asked of a store must not hold the end up.
+        room.shutdown_background();
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Where the admin plane lives: a thread of its own that gives way to those that serve users.
+fn room() -> Result<Runtime, RunError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(4)
+        .thread_name("admin")
+        .on_thread_start(|| {
+            // On Linux this is about the thread that asks. Where it is refused, it is as fast as the others.
+            let _ = rustix::process::setpriority_process(None, ADMIN_NICE);
+        })
+        .enable_all()
+        .build()
+        .map_err(system("a runtime for the admin plane"))
 }
 
 async fn open_store(options: &Options) -> (Store, Loaded) {

@@ -103,6 +103,18 @@ pub(super) fn readiness(
     })
 }
 
+/// For the dashboard.
+pub(super) fn routes_file(path: &Path, status: &Arc<Mutex<ConfigStatus>>) -> admin::ReadConfig {
+    let (path, status) = (path.to_owned(), Arc::clone(status));
+    Arc::new(move || {
+        let status = status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // By the same door as the loader.
+        let read = || crate::config::read(&path).map(|text| String::from_utf8_lossy(&text).into_owned());
+        let text = if status.last.faults.is_empty() { String::new() } else { read().unwrap_or_default() };
+        admin::ConfigSeen { path: path.display().to_string(), status: Some(status), text }
+    })
+}
+
 /// Loads the routes file whenever someone asks.
 pub(super) async fn serve_applies(
     mut applies: mpsc::Receiver<ApplyRequest>,

@@ -14,8 +14,8 @@ use strangler_core::reload::ConfigStatus;
 use strangler_core::snapshot::{Snapshot, Stage};
 
 use crate::admin::{
-    EndpointStatus, PlaneStatus, ReadLatencies, ReadNumbers, ReadPlane, ReadVerdicts, RenderMetrics, RouteNumbers,
-    UpstreamStatus,
+    EndpointStatus, PlaneStatus, ProcessStatus, ReadCounts, ReadLatencies, ReadNumbers, ReadPlane, ReadProcess,
+    ReadVerdict, ReadVerdicts, RenderMetrics, RouteNumbers, UpstreamStatus,
 };
 use crate::live::Live;
 use crate::proxy::attached::Attached;
@@ -166,6 +166,33 @@ pub(super) fn numbers(metrics: &Arc<Metrics>, ledger: &Arc<Mutex<Ledger>>) -> Re
             mismatches: metrics.mismatches_of(route),
             verdict: locked(&ledger).verdict_of(route).map(|verdict| verdict.as_str().to_owned()),
         })
+    })
+}
+
+/// For the dashboard: all at once.
+pub(super) fn counts(metrics: &Arc<Metrics>) -> ReadCounts {
+    let metrics = Arc::clone(metrics);
+    Arc::new(move || metrics.counts())
+}
+
+/// For the same.
+pub(super) fn compare_verdict(ledger: &Arc<Mutex<Ledger>>) -> ReadVerdict {
+    let ledger = Arc::clone(ledger);
+    Arc::new(move |route| locked(&ledger).verdict_of(route).map(FieldVerdict::as_str))
+}
+
+/// For the same.
+pub(super) fn process(metrics: &Arc<Metrics>) -> ReadProcess {
+    let (metrics, begun) = (Arc::clone(metrics), Instant::now());
+    Arc::new(move || {
+        let (refused, dropped) = metrics.refused();
+        ProcessStatus {
+            overhead: metrics.overhead_times(),
+            in_flight: metrics.in_flight_now(),
+            refused,
+            dropped,
+            up_s: begun.elapsed().as_secs(),
+        }
     })
 }
 

@@ -3,6 +3,7 @@
 //! What is counted for a route is looked up once, when a table is published; a request then touches atomics only.
 
 mod compare;
+pub mod read;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -479,26 +480,6 @@ impl Metrics {
     /// A record was dropped because a queue was full.
     pub fn count_queue_dropped(&self, queue: &str) {
         self.queue_dropped.with_label_values(&[queue]).inc();
-    }
-
-    /// Requests of a route that a side has answered.
-    pub fn requests_of(&self, route: &str, side: &str) -> u64 {
-        sum(&self.requests, &[("route", &|value| value == route), ("side", &|value| value == side)])
-    }
-
-    /// Failures of a side of a route.
-    pub fn failures_of(&self, route: &str, side: &str) -> u64 {
-        sum(&self.failures, &[("route", &|value| value == route), ("side", &|value| value == side)])
-    }
-
-    /// Requests of a route that legacy answered because extracted failed.
-    pub fn fallbacks_of(&self, route: &str) -> u64 {
-        sum(&self.fallbacks, &[("route", &|value| value == route)])
-    }
-
-    /// Copies of a route's requests that were answered.
-    pub fn copies_of(&self, route: &str) -> u64 {
-        sum(&self.shadow, &[("route", &|value| value == route), ("outcome", &|outcome| outcome == "sent")])
     }
 
     /// Everything, in Prometheus' text format.

@@ -41,6 +41,7 @@ mod rewrite;
 mod rollout;
 mod rollout_failing;
 mod rollout_journey;
+mod room;
 mod secrets;
 mod second_looks;
 mod server_file;

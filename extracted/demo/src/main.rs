@@ -93,7 +93,7 @@ fn directions(args: &Args, strangler: &Path) -> String {
     format!(
         "
   shop       http://127.0.0.1:{PROXY}/shop
-  status     http://127.0.0.1:{ADMIN}/api/v1/status
+  dashboard  http://127.0.0.1:{ADMIN}/ (the token for what differs: {state}/admin-token)
   metrics    http://127.0.0.1:{ADMIN}/metrics
   routes     {routes} (edit it: it is read again at once)
   logs       {logs}
@@ -102,7 +102,7 @@ In another terminal, in this folder:
 
   export STRANGLER_STATE_DIR={state}
   {strangler} status
-  curl -X PUT --data rounding http://127.0.0.1:{PRICING}/__bugs
+  curl -X PUT --data rounding http://127.0.0.1:{PRICING}/__bugs      a bug: the dashboard explains it within a minute
   {strangler} divergences cart-total
 
 Ctrl-C stops all of it.
