@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use strangler_core::coverage::RouteReport;
+use strangler_core::discovery::{Found, Totals};
 use strangler_core::latency::RouteLatency;
 use strangler_core::noise::ledger::EndpointReport;
 use strangler_core::redact::Divergence;
@@ -30,6 +31,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 mod api;
 pub mod control;
 mod coverage;
+mod endpoints;
 mod divergences;
 pub mod problem;
 pub mod token;
@@ -207,6 +209,8 @@ pub type ReadRollout = Arc<dyn Fn(&str) -> Option<serde_json::Value> + Send + Sy
 pub type ReadLatencies = Arc<dyn Fn(Option<&str>, usize) -> Vec<RouteLatency> + Send + Sync>;
 /// Tells what legacy was asked on a route, by its index.
 pub type ReadCoverage = Arc<dyn Fn(&Snapshot, usize) -> Option<RouteReport> + Send + Sync>;
+/// Tells what was found of paths that no route covers, the most asked first.
+pub type ReadEndpoints = Arc<dyn Fn() -> (Totals, Vec<Found>) + Send + Sync>;
 
 /// Tells how the data plane stands.
 pub type ReadPlane = Arc<dyn Fn() -> PlaneStatus + Send + Sync>;
@@ -236,6 +240,8 @@ pub struct AdminState {
     pub latencies: ReadLatencies,
     /// What legacy was asked.
     pub coverage: ReadCoverage,
+    /// What no route covers.
+    pub endpoints: ReadEndpoints,
     /// To whoever loads the routes file; a bounded channel.
     pub apply: mpsc::Sender<ApplyRequest>,
     /// Asks both sides again for what is on record.
@@ -306,6 +312,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/verdicts", get(api::verdicts))
         .route("/api/v1/coverage", get(coverage::all))
         .route("/api/v1/coverage/{name}", get(coverage::one))
+        .route("/api/v1/endpoints", get(endpoints::all))
         .route("/api/v1/audit", get(api::audit))
         .route("/api/v1/audit/verify", get(api::verify_audit))
         .route_layer(from_fn_with_state(Arc::clone(&admin), demand_token));

@@ -11,10 +11,12 @@ use strangler_core::name::RouteName;
 use strangler_core::runtime::WeightAsk;
 use strangler_core::side::Side;
 
+mod endpoints;
 mod judge;
 mod rollout;
 mod run;
 
+pub use crate::args::endpoints::EndpointsArgs;
 pub use crate::args::judge::JudgeArgs;
 pub use crate::args::rollout::{ApproveArgs, AuditArgs, RollbackArgs, RolloutArgs};
 pub use crate::args::run::{AccessLog, Listen, RunArgs};
@@ -277,6 +279,9 @@ pub enum ClientCommand {
     /// Shows what legacy was asked in the last seven days, and how much of it was compared; what is unseen is named.
     #[command(after_help = "Examples:\n  strangler coverage\n  strangler coverage cart-total --format json")]
     Coverage(CoverageArgs),
+    /// Shows what the monolith is asked that no route covers, as templates, and what is dead or was never declared.
+    #[command(after_help = endpoints::EXAMPLES)]
+    Endpoints(EndpointsArgs),
 }
 
 /// Of `apply`.

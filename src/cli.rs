@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 
 mod client;
 mod coverage;
+mod endpoints;
 mod latency;
 mod show;
 mod verdicts;
 
 use crate::args::{
     AcceptArgs, AdminArgs, ApplyArgs, ApproveArgs, AuditArgs, ClientCommand, CoverageArgs, DivergencesArgs,
-    ExplainArgs, Format, KillArgs, ReplayArgs, RollbackArgs, RolloutArgs, ScopeArgs, StatusArgs, UnacceptArgs,
-    UnkillArgs, UpgradeArgs, VerdictsArgs, WeightArgs,
+    EndpointsArgs, ExplainArgs, Format, KillArgs, ReplayArgs, RollbackArgs, RolloutArgs, ScopeArgs, StatusArgs,
+    UnacceptArgs, UnkillArgs, UpgradeArgs, VerdictsArgs, WeightArgs,
 };
 use crate::cli::client::Client;
 pub use crate::cli::client::ClientError;
@@ -37,6 +38,9 @@ pub enum CliError {
     /// The audit is not what it was; where has been printed.
     #[error("the audit was tampered with, or its store was")]
     Tampered,
+    /// No such endpoint was found.
+    #[error("no endpoint {0:?} was found that no route covers; `strangler endpoints` shows those that were")]
+    UnknownEndpoint(String),
     /// What is asked about is no request.
     #[error("cannot explain that")]
     Ask(#[from] AskError),
@@ -54,7 +58,11 @@ impl CliError {
         match self {
             CliError::Refused => 78,
             CliError::Ask(_) | CliError::Client(ClientError::Url { .. }) => 2,
-            CliError::Client(_) | CliError::Runtime(_) | CliError::Tampered | CliError::Write(_) => 1,
+            CliError::Client(_)
+            | CliError::Runtime(_)
+            | CliError::Tampered
+            | CliError::UnknownEndpoint(_)
+            | CliError::Write(_) => 1,
         }
     }
 }
@@ -79,6 +87,7 @@ pub fn run(command: &ClientCommand, out: &mut dyn Write) -> Result<(), CliError>
         ClientCommand::Rollback(args) => rollback(args, out),
         ClientCommand::Verdicts(args) => verdicts(args, out),
         ClientCommand::Coverage(args) => coverage(args, out),
+        ClientCommand::Endpoints(args) => endpoints(args, out),
     }
 }
 
@@ -194,24 +203,25 @@ fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<(), CliError> {
 /// All pages as one answer.
 fn whole_status(client: &Client) -> Result<Value, CliError> {
     let page = |had: usize| client.get(&format!("/api/v1/status?offset={had}"));
-    whole(client.get("/api/v1/status")?, page)
+    whole(client.get("/api/v1/status")?, "routes", page)
 }
 
-/// `whole` with the routes of all further pages.
-fn whole(mut whole: Value, page: impl Fn(usize) -> Result<Value, ClientError>) -> Result<Value, CliError> {
+/// `whole` with what all further pages list under `key`.
+fn whole(mut whole: Value, key: &str, page: impl Fn(usize) -> Result<Value, ClientError>) -> Result<Value, CliError> {
+    let total_key = format!("{key}_total");
     loop {
-        let total = whole.get("routes_total").and_then(Value::as_u64).unwrap_or_default();
-        let had = whole.get("routes").and_then(Value::as_array).map_or(0, Vec::len);
+        let total = whole.get(&total_key).and_then(Value::as_u64).unwrap_or_default();
+        let had = whole.get(key).and_then(Value::as_array).map_or(0, Vec::len);
         if had as u64 >= total {
             return Ok(whole);
         }
         let mut next = page(had)?;
-        let more = next.get_mut("routes").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+        let more = next.get_mut(key).and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
         if more.is_empty() {
             return Ok(whole);
         }
-        if let Some(routes) = whole.get_mut("routes").and_then(Value::as_array_mut) {
-            routes.extend(more);
+        if let Some(all) = whole.get_mut(key).and_then(Value::as_array_mut) {
+            all.extend(more);
         }
     }
 }
@@ -259,8 +269,19 @@ fn coverage(args: &CoverageArgs, out: &mut dyn Write) -> Result<(), CliError> {
         return print(&args.admin, &answer, coverage::one, out);
     }
     let page = |had: usize| client.get_guarded(&format!("/api/v1/coverage?offset={had}"));
-    let answer = whole(page(0)?, page)?;
+    let answer = whole(page(0)?, "routes", page)?;
     print(&args.admin, &answer, coverage::shown, out)
+}
+
+fn endpoints(args: &EndpointsArgs, out: &mut dyn Write) -> Result<(), CliError> {
+    let client = Client::new(&args.admin)?;
+    let page = |had: usize| client.get_guarded(&format!("/api/v1/endpoints?offset={had}"));
+    let answer = whole(page(0)?, "endpoints", page)?;
+    if let Some(wanted) = &args.cover {
+        let route = endpoints::cover(&answer, wanted).ok_or_else(|| CliError::UnknownEndpoint(wanted.clone()))?;
+        return Ok(out.write_all(route.as_bytes())?);
+    }
+    print(&args.admin, &answer, endpoints::shown, out)
 }
 
 fn print(args: &AdminArgs, answer: &Value, show: fn(&Value) -> String, out: &mut dyn Write) -> Result<(), CliError> {

@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod evidence;
+mod hooks;
 pub mod last_good;
 pub mod render;
 pub mod server;
@@ -48,7 +49,7 @@ pub fn load(text: &[u8]) -> Loaded {
 pub fn load_below(text: &[u8], base: &Path) -> Loaded {
     let (table, mut faults, root) = parse(text, base);
     let unusable = match (&table, &root) {
-        (Some(table), Some(root)) => unusable_files(table, root),
+        (Some(table), Some(root)) => [unusable_files(table, root), hooks::unusable_files(table, root)].concat(),
         (None, _) | (_, None) => Vec::new(),
     };
     if unusable.is_empty() {

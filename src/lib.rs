@@ -4,6 +4,7 @@ pub mod admin;
 pub mod args;
 pub mod cli;
 pub mod config;
+pub mod hooks;
 pub mod live;
 pub mod proxy;
 pub mod rollout;

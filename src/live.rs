@@ -1,6 +1,7 @@
 //! The published snapshot: many readers, queued writers, swapped whole.
 
 pub mod accepted;
+pub mod sightings;
 pub mod witness;
 
 use std::sync::{Arc, Mutex, PoisonError};

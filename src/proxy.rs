@@ -47,6 +47,7 @@ use strangler_core::shadow::settle::Writes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::live::Live;
+use crate::live::sightings::Sightings;
 use crate::live::witness::Witnesses;
 use crate::proxy::attached::Attached;
 use crate::proxy::coverage::Tallies;
@@ -86,6 +87,8 @@ pub struct Settings {
     pub tallies: Option<Tallies>,
     /// What requests prove, for rollouts.
     pub witnesses: Arc<Witnesses>,
+    /// What no route covers.
+    pub sightings: Arc<Sightings>,
 }
 
 /// Bounds on clients, with DESIGN's defaults.

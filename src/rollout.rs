@@ -7,6 +7,7 @@
 mod book;
 mod clock;
 mod errand;
+mod told;
 mod view;
 mod watched;
 
@@ -16,7 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use strangler_core::chain::chain;
-use strangler_core::judge::evidence::{Comparisons, CoverageResult};
+use strangler_core::hook::{self, Leave, Message, Question};
+use strangler_core::judge::evidence::{Comparisons, CoverageResult, External};
 use strangler_core::judge::hard::Trip;
 use strangler_core::judge::many;
 use strangler_core::judge::{Verdict, judge, judge_without_forecast};
@@ -55,7 +57,7 @@ const STARVED_S: u64 = 7 * 86_400;
 const UNRECORDED_MAX: usize = 1_024;
 
 /// What is known of a route elsewhere.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Beside {
     /// Whether its breaker stands open.
     pub is_breaker_open: bool,
@@ -63,10 +65,18 @@ pub struct Beside {
     pub comparisons: Comparisons,
     /// What the coverage gate says; `None`: it is not asked.
     pub coverage: Option<CoverageResult>,
+    /// What the queries come to, and which of them decides; `None`: there are none.
+    pub external: Option<(External, Option<String>)>,
 }
 
 /// Tells what is known of a route elsewhere.
 pub type ReadBeside = Box<dyn Fn(&Route) -> Beside + Send + Sync>;
+
+/// Tells whether a raise has the leave of its hooks; asks them where that is not known, and does not wait.
+pub type AskLeave = Box<dyn Fn(&RolloutPolicy, &Question, &hook::Now<'_>) -> Leave + Send + Sync>;
+
+/// Tells those whom the policy names. Does not wait.
+pub type Tell = Box<dyn Fn(&RolloutPolicy, Message) + Send + Sync>;
 
 /// What the hand works on.
 pub struct Parts {
@@ -82,6 +92,10 @@ pub struct Parts {
     pub mover: Arc<dyn Mover>,
     /// From everywhere else.
     pub beside: ReadBeside,
+    /// Asks before a raise.
+    pub leave: AskLeave,
+    /// Says what has happened.
+    pub tell: Tell,
     /// What is shown.
     pub views: Arc<Views>,
     /// When the process began.
@@ -164,6 +178,7 @@ struct Found<'a> {
     look: Look,
     verdict: Option<Verdict>,
     trip: Option<Trip>,
+    is_killed: bool,
 }
 
 impl Hand {
@@ -332,12 +347,14 @@ impl Hand {
             })
             .collect();
         let (decided, culprit) = together(&policy, &members);
+        let decided = self.with_leave(decided, &found);
         let changes = changes(&members, &decided.action, culprit.as_ref(), &note(&decided.why));
         let raise = self.act(&decided, &found, changes);
         for one in &found {
-            let Some(book) = self.books.get(&one.route.name) else { continue };
             let now = self.parts.live.snapshot();
             let stands = now.runtime().rollouts().get(&one.route.name).unwrap_or(&one.progress);
+            self.tell_hooks(one, stands, &decided);
+            let Some(book) = self.books.get(&one.route.name) else { continue };
             let policy = one.route.rollout.as_deref().unwrap_or(&policy);
             let mut view = view::of(one.route, policy, stands, &decided, one.verdict.as_ref(), &book.ledger);
             if self.wants_forecast() {
@@ -373,7 +390,7 @@ impl Hand {
         let beside = (self.parts.beside)(route);
         let trip = book.tick(&progress, &beside, passed, is_killed, self.parts.begun.elapsed());
         let verdict = progress.is_begun.then(|| {
-            let evidence = book.ledger.evidence(progress.weight, beside.coverage, None);
+            let evidence = book.ledger.evidence(progress.weight, beside.coverage, beside.external.clone());
             if wants_forecast {
                 judge(&policy.gates, &evidence)
             } else {
@@ -400,7 +417,8 @@ impl Hand {
         if let Some(verdict) = verdict.as_ref().filter(|_| progress.weight.is_split()) {
             self.harm.push((route.name.clone(), many::ln_e_harm(verdict)));
         }
-        Some(Found { route, before, progress, look, verdict, trip })
+        book.watch.begin(&progress, is_killed);
+        Some(Found { route, before, progress, look, verdict, trip, is_killed })
     }
 
     /// Does it; answers what has to be on record first.

@@ -2,7 +2,9 @@
 
 pub mod compare;
 mod coverage;
+mod discovery;
 mod first;
+mod hooks;
 pub mod judge;
 pub mod keys;
 pub mod lock;

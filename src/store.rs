@@ -14,17 +14,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use strangler_core::audit::Verifier;
 use strangler_core::chain::chain;
-use strangler_core::coverage::Row;
 use strangler_core::idempotency::PinKey;
-use strangler_core::ledger::Saved;
 use strangler_core::name::RouteName;
-use strangler_core::noise::ledger::SavedRoute;
 use strangler_core::past::RoutePast;
 use strangler_core::redact::accept::{Acceptance, Accepted, AcceptedKey};
 use strangler_core::runtime::{Kill, KillScope, KillSource, Move, Progress, RuntimeState};
 use strangler_core::side::Side;
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod counts;
 mod database;
 mod link;
 mod merge;
@@ -459,66 +457,6 @@ impl Store {
     pub async fn follow_audit(&self, verifier: Verifier, after: u64) -> Result<(Verifier, u64, bool), StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::FollowAudit { verifier, after, reply })?;
-        self.answer(answer).await?
-    }
-
-    /// Adds to what was seen, all or nothing.
-    ///
-    /// # Errors
-    /// When it is not on the disk; after [`StoreError::TimedOut`] and [`StoreError::Closed`] that cannot be told.
-    pub async fn add_coverage(&self, rows: Vec<Row>) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::AddCoverage { rows, reply })?;
-        self.answer(answer).await?
-    }
-
-    /// What was seen in the last days, by whichever process.
-    ///
-    /// # Errors
-    /// When there is no sound file, or it cannot be read.
-    pub async fn coverage(&self) -> Result<Vec<Row>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Coverage { reply })?;
-        self.answer(answer).await?
-    }
-
-    /// Keeps what rollouts have counted since they were saved last, all or nothing.
-    ///
-    /// # Errors
-    /// When it is not on record; after [`StoreError::TimedOut`] that cannot be told.
-    pub async fn save_ledgers(&self, ledgers: Vec<(RouteName, Saved)>) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::SaveLedgers { ledgers, reply })?;
-        self.answer(answer).await?
-    }
-
-    /// Keeps what is known of the endpoints of these routes, in the place of what was there.
-    ///
-    /// # Errors
-    /// When it is not on record.
-    pub async fn save_verdicts(&self, routes: Vec<SavedRoute>) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::SaveVerdicts { routes, reply })?;
-        self.answer(answer).await?
-    }
-
-    /// What was known of endpoints.
-    ///
-    /// # Errors
-    /// When nothing lasting is there, or it cannot be read.
-    pub async fn verdicts(&self) -> Result<Vec<SavedRoute>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Verdicts { reply })?;
-        self.answer(answer).await?
-    }
-
-    /// What rollouts had counted.
-    ///
-    /// # Errors
-    /// When nothing lasting is there, or it cannot be read.
-    pub async fn ledgers(&self) -> Result<Vec<StoredLedger>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Ledgers { reply })?;
         self.answer(answer).await?
     }
 

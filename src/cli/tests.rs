@@ -74,6 +74,7 @@ impl Running {
                     rollout: Arc::new(|_| None),
                     latencies: Arc::new(|_, _| Vec::new()),
                     coverage: Arc::new(|_, _| None),
+                    endpoints: Arc::new(Default::default),
                     plane: Arc::new(PlaneStatus::default),
                     apply,
                     replay: Arc::new(|_| Box::pin(async { Err("nobody is there".to_owned()) })),

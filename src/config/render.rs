@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use strangler_core::fault::{Fault, Severity};
 use strangler_core::tree::Span;
+use strangler_core::web::masked;
 
 /// Most characters of a line that are shown; of a longer one, those around the fault.
 const WIDTH: usize = 100;
@@ -44,8 +45,8 @@ pub fn json(faults: &[Fault], origin: &str) -> Value {
             "file": origin,
             "place": place(&fault.span),
             "path": fault.path,
-            "message": fault.message,
-            "help": fault.help,
+            "message": masked(&fault.message),
+            "help": fault.help.as_deref().map(masked),
             "also": fault.also.as_ref().map(|(span, why)| json!({"place": place(span), "message": why})),
         })
     };
@@ -76,7 +77,7 @@ fn one(out: &mut String, fault: &Fault, origin: &str, lines: &[&[u8]], paint: &P
         line => format!("{origin}:{line}:{}", fault.span.column),
     };
     let path = if fault.path.is_empty() { String::new() } else { format!("{}: ", fault.path) };
-    let _ = writeln!(out, "{place}: {}: {path}{}", paint.severity(fault.severity), printable(&fault.message));
+    let _ = writeln!(out, "{place}: {}: {path}{}", paint.severity(fault.severity), printable(&masked(&fault.message)));
     let code = match fault.severity {
         Severity::Error => "31",
         Severity::Warning => "33",
@@ -86,7 +87,7 @@ fn one(out: &mut String, fault: &Fault, origin: &str, lines: &[&[u8]], paint: &P
         excerpt(out, *span, lines, why, &|text| paint.with("36", text));
     }
     if let Some(help) = &fault.help {
-        let _ = writeln!(out, "  {} {}", paint.with("1;32", "help:"), printable(help));
+        let _ = writeln!(out, "  {} {}", paint.with("1;32", "help:"), printable(&masked(help)));
     }
     out.push('\n');
 }
@@ -96,14 +97,15 @@ fn excerpt(out: &mut String, span: Span, lines: &[&[u8]], why: &str, paint: &dyn
     let index = (span.line as usize).checked_sub(1);
     let Some(line) = index.and_then(|index| lines.get(index)) else { return };
     let line = String::from_utf8_lossy(line);
-    let line = line.trim_end_matches('\r');
+    // What follows the host may be a secret: as many characters, so that the caret stands where it stood.
+    let line = masked(line.trim_end_matches('\r'));
     let column = (span.column as usize).max(1) - 1;
     let bytes = (span.end as usize).saturating_sub(span.start as usize);
     let after: String = line.chars().skip(column).collect();
     // Counted in characters; a place that goes on beyond the line ends with it.
     let marked = after.char_indices().take_while(|(at, _)| *at < bytes).count().max(1);
 
-    let (skipped, shown, cut) = window(line, column);
+    let (skipped, shown, cut) = window(&line, column);
     let before: usize = shown.iter().take(column - skipped).map(|c| width(*c)).sum();
     let marked_width: usize = shown.iter().skip(column - skipped).take(marked).map(|c| width(*c)).sum();
     let body: String = shown.iter().map(|c| display(*c)).collect();

@@ -13,11 +13,13 @@ mod tree;
 use std::collections::BTreeMap;
 
 use crate::coverage::{MethodKind, Seen};
+use crate::limits::DECLARED_MAX;
+use crate::route::DeclaredEndpoint;
 use crate::template::{PathTemplate, Segment};
 
 pub use endpoint::Endpoint;
 pub use report::{EndpointState, Found, Totals};
-pub use saved::{SavedBook, SavedError};
+pub use saved::{SavedEndpoint, SavedError};
 pub use shape::Shape;
 use tree::Node;
 
@@ -27,8 +29,6 @@ pub const TEMPLATES_MAX: usize = 10_000;
 const NODES_PER_TEMPLATE: usize = 4;
 /// Segments of a path that are told apart; what is deeper is `{*rest}`.
 const DEPTH_MAX: usize = 16;
-/// Templates that people may have declared.
-pub const DECLARED_MAX: usize = 2_000;
 
 /// A request that no route covers, and its answer.
 #[derive(Clone, Debug)]
@@ -54,6 +54,12 @@ pub struct Declared {
     pub template: PathTemplate,
     /// Its method; `None`: all.
     pub method: Option<MethodKind>,
+}
+
+impl From<&DeclaredEndpoint> for Declared {
+    fn from(one: &DeclaredEndpoint) -> Declared {
+        Declared { template: one.template.clone(), method: one.method.as_ref().map(MethodKind::of) }
+    }
 }
 
 /// Everything that was found.
@@ -124,6 +130,11 @@ impl Book {
         if self.root.fold(&pieces) {
             (self.nodes, self.templates) = self.root.size();
         }
+    }
+
+    /// Room for so many from now on. What is there beyond them stays.
+    pub fn set_templates_max(&mut self, most: usize) {
+        self.templates_max = most.max(1);
     }
 
     /// Takes what people have written down in the place of what they had written before. What was counted goes where it belongs now.

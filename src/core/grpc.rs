@@ -23,6 +23,21 @@ pub fn status_of(status: u16, reason: &[u8]) -> u8 {
     }
 }
 
+/// The header or trailer that says how a call ended.
+pub const STATUS: &str = "grpc-status";
+
+/// How a call ended, in the words of HTTP: 200, 500 for a failure of the service, 400 for what it refuses.
+///
+/// Failures are UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE and DATA_LOSS, and an answer without a status, which a
+/// client takes for UNKNOWN. The rest may well be what the caller deserves, as answers of 4xx are: only more of them than legacy gives counts.
+pub fn as_http(status: Option<&HeaderValue>) -> u16 {
+    match status.and_then(|status| status.to_str().ok()?.parse::<u8>().ok()) {
+        Some(0) => 200,
+        Some(1 | 3 | 5 | 6 | 7 | 9 | 10 | 11 | 12 | 16) => 400,
+        Some(_) | None => 500,
+    }
+}
+
 /// `text` as a `grpc-message`: printable ASCII but `%`, the rest percent-encoded.
 pub fn message(text: &str) -> HeaderValue {
     let mut out = String::with_capacity(text.len());
@@ -73,6 +88,27 @@ mod tests {
         ] {
             assert_eq!(status_of(status, reason.as_bytes()), expect, "{status} {reason}");
         }
+    }
+
+    #[test]
+    fn a_call_fails_by_its_status() {
+        for (status, expect) in [
+            ("0", 200),
+            ("2", 500),
+            ("4", 500),
+            ("8", 500),
+            ("13", 500),
+            ("14", 500),
+            ("15", 500),
+            ("99", 500),
+            ("x", 500),
+        ] {
+            assert_eq!(as_http(Some(&HeaderValue::from_static(status))), expect, "{status}");
+        }
+        for refused in ["1", "3", "5", "6", "7", "9", "10", "11", "12", "16"] {
+            assert_eq!(as_http(Some(&HeaderValue::from_static(refused))), 400, "{refused}");
+        }
+        assert_eq!(as_http(None), 500);
     }
 
     #[test]

@@ -169,7 +169,8 @@ fn conclude(
         return (Decision::Hold, first.reason, format!("{}: {}", name.as_str(), first.why));
     }
     match case.step {
-        _ if reports.values().any(|report| report.state == State::Passed) => {
+        // What may only veto proves nothing.
+        _ if reports.iter().any(|(name, report)| *name != GateName::Prometheus && report.state == State::Passed) => {
             (Decision::Promote, Reason::Proven, "every gate is passed".to_owned())
         }
         Some(Weight::NONE) if !reports.is_empty() => {

@@ -317,8 +317,14 @@ impl Ledger {
     }
 
     /// What the judge is to judge at `step`.
-    pub fn evidence(&self, step: Weight, coverage: Option<CoverageResult>, external: Option<External>) -> Evidence {
-        Evidence { step: Some(step), coverage, external, ..self.evidence.clone() }
+    pub fn evidence(
+        &self,
+        step: Weight,
+        coverage: Option<CoverageResult>,
+        external: Option<(External, Option<String>)>,
+    ) -> Evidence {
+        let (external, external_why) = external.map_or((None, None), |(external, why)| (Some(external), why));
+        Evidence { step: Some(step), coverage, external, external_why, ..self.evidence.clone() }
     }
 
     /// Time at this step.

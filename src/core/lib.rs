@@ -7,6 +7,7 @@
 pub mod chain;
 pub mod name;
 pub mod weight;
+pub mod web;
 pub mod judge;
 pub mod side;
 pub mod template;
@@ -71,6 +72,8 @@ pub mod coverage;
 pub mod discovery;
 pub mod ledger;
 pub mod rollout;
+pub mod hook;
+pub mod veto;
 pub mod explain;
 
 #[cfg(any(test, feature = "fixture"))]

@@ -16,8 +16,12 @@ pub const LEASE_S_MAX: u64 = 24 * 60 * 60;
 pub const STEPS_MAX: usize = 100;
 /// Most freezes of a rollout.
 pub const FREEZES_MAX: usize = 100;
+/// Most `hooks` of a rollout, and most entries of `notify`.
+pub const HOOKS_MAX: usize = 10;
 /// Most routes that a rollout waits for.
 pub const NEEDS_MAX: usize = 100;
+/// Most endpoints under `fall_through.declared`.
+pub const DECLARED_MAX: usize = 2_000;
 /// Most names under `removed:`.
 pub const REMOVED_MAX: usize = 100_000;
 /// Most places where a journey looks for a key.

@@ -93,6 +93,13 @@ name!(
     JourneyName
 );
 
+impl RouteName {
+    /// The name of what no route covers; it cannot be written.
+    pub fn fall_through() -> RouteName {
+        RouteName(FALL_THROUGH.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,8 @@ pub mod keys;
 pub mod block;
 mod compare;
 mod conditions;
+mod fall_through;
+mod hooks;
 pub mod judge;
 mod leaf;
 mod looks;
@@ -25,7 +27,7 @@ use crate::limits::{JOURNEYS_MAX, REMOVED_MAX, ROUTES_MAX, STICKY_MAX, UPSTREAMS
 use crate::name::JourneyName;
 use crate::name::RouteName;
 use crate::name::UpstreamName;
-use crate::route::KeySource;
+use crate::route::{FallThrough, KeySource};
 use crate::tree::Node;
 use crate::tree::Span;
 
@@ -49,6 +51,7 @@ pub struct RawConfig {
     pub(crate) today: Option<Day>,
     pub(crate) upstreams: Vec<RawUpstream>,
     pub(crate) legacy: Option<Spanned<Target>>,
+    pub(crate) fall_through: FallThrough,
     pub(crate) journeys: Vec<RawJourney>,
     pub(crate) defaults: RawDefaults,
     pub(crate) removed: Vec<Spanned<RouteName>>,
@@ -93,10 +96,14 @@ impl RawConfig {
         self
     }
 
-    /// Puts the files that upstreams name, where their paths are relative, below the directory `base`; empty: as they are.
+    /// Puts the files that upstreams and rollouts name, where their paths are relative, below the directory `base`; empty: as they are.
     pub fn below(mut self, base: &str) -> RawConfig {
         for entry in &mut self.upstreams {
             entry.upstream = entry.upstream.take().map(|upstream| upstream.below(base));
+        }
+        let of_routes = self.routes.iter_mut().filter_map(|route| route.rollout.as_mut());
+        for rollout in of_routes.chain(self.defaults.rollout.as_mut()) {
+            rollout.value = std::mem::take(&mut rollout.value).below(base);
         }
         self
     }
@@ -115,6 +122,7 @@ fn config<'a>(reader: &mut Reader<'a>, root: &'a Node) -> Option<RawConfig> {
             })
         })),
         legacy: reader.key(&fields, "legacy", Reader::target),
+        fall_through: value_or_default(reader.key(&fields, "fall_through", fall_through::fall_through)),
         journeys: value_or_default(reader.key(&fields, "journeys", |reader, node| {
             reader.named(node, JOURNEYS_MAX, |reader, entry| {
                 let name = name_of_entry::<JourneyName>(reader, &entry.key, entry.key_span);

@@ -3,6 +3,8 @@
 //! Built only by `table`; read by everything that decides.
 
 mod compare;
+mod fall_through;
+mod hook;
 mod keep;
 mod looks;
 mod rollout;
@@ -23,6 +25,8 @@ pub use crate::route::compare::{
     Amount, ArrayOrder, ComparePolicy, CompareRule, HeaderMode, HeaderPolicy, JsonPolicy, KeepHow, Numeric,
     PointerError, PointerPattern, PointerSegment, Presence, RuleAction, StatusMode, StatusPolicy, ValueRule,
 };
+pub use crate::route::fall_through::{DeclaredEndpoint, FallThrough};
+pub use crate::route::hook::{Hook, HookFormat, HookTo, When};
 pub use crate::route::keep::{FORM_LIFE, IdempotencyPolicy, LeasePolicy, OnKill};
 pub use crate::route::looks::{LookPolicy, Sampling, VerdictPolicy};
 pub use crate::route::rollout::{Bake, Need, NeedError, RollBackTo, RolloutPolicy, Step, StepError};

@@ -82,6 +82,7 @@ pub(crate) fn table(routes: Vec<Route>) -> Arc<RoutingTable> {
         upstreams: routes.iter().map(|route| (route.extracted.name.clone(), Arc::clone(&route.extracted))).collect(),
         legacy: upstream("monolith"),
         removed: std::collections::BTreeSet::new(),
+        fall_through: crate::route::FallThrough::default(),
         journeys: journeys(&routes),
         written: vec![crate::table::Written::default(); routes.len()],
         matcher: crate::matching::Matcher::new(&routes).unwrap(),

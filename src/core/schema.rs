@@ -130,6 +130,7 @@ fn shape_of(shape: &'static Shape, defs: &mut Defs) -> Value {
         Shape::Points => pattern("^[0-9]{1,3}(\\.[0-9]{1,2})? *pp$"),
         Shape::Number => json!({"type": "number"}),
         Shape::Url => pattern("^http://[^/?#@]+/?$"),
+        Shape::WebUrl => pattern("^https?://[^/?#@]+([/?][^#]*)?$"),
         Shape::Path => pattern("^/"),
         Shape::MatchLine => pattern("^([A-Z_-]+(,[A-Z_-]+)* +)?/"),
         Shape::Regex => pattern("^\\^/.*\\$$"),

@@ -17,7 +17,7 @@ use crate::fault::Fault;
 use crate::matching::Matcher;
 use crate::name::{JourneyName, RouteName, UpstreamName};
 use crate::raw::RawConfig;
-use crate::route::{KeySource, Route, Upstream};
+use crate::route::{FallThrough, KeySource, Route, Upstream};
 
 pub use crate::limits::ROUTES_MAX;
 
@@ -54,6 +54,7 @@ pub struct RoutingTable {
     pub(crate) routes: Vec<Arc<Route>>,
     pub(crate) removed: BTreeSet<RouteName>,
     pub(crate) matcher: Matcher,
+    pub(crate) fall_through: FallThrough,
     pub(crate) journeys: BTreeMap<JourneyName, Journey>,
     /// By route index: which keys were written. The guard against half-written files asks for it.
     pub(crate) written: Vec<Written>,
@@ -142,7 +143,12 @@ impl RoutingTable {
         &self.journeys
     }
 
-    /// Names taken out on purpose.
+    /// What is done with what no route covers.
+    pub fn fall_through(&self) -> &FallThrough {
+        &self.fall_through
+    }
+
+    /// Names of routes that were taken out on purpose.
     pub fn removed(&self) -> &BTreeSet<RouteName> {
         &self.removed
     }

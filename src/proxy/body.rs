@@ -182,8 +182,13 @@ impl UpstreamBody {
                     if let Some(tee) = &mut self.tee {
                         tee.piece(data);
                     }
-                } else if let (Some(trailers), Some(tee)) = (frame.trailers_ref(), &mut self.tee) {
-                    tee.trailers(trailers);
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    if let Some(finish) = &mut self.finish {
+                        finish.call.trailers(trailers);
+                    }
+                    if let Some(tee) = &mut self.tee {
+                        tee.trailers(trailers);
+                    }
                 }
                 if self.incoming.is_end_stream() {
                     self.end();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use strangler_core::cidr::Cidr;
 use strangler_core::decide::{Decision, Reason};
+use strangler_core::grpc;
 use strangler_core::observation::Failure;
 use strangler_core::side::Side;
 use strangler_core::unit::{End, Ended, Unit};
@@ -34,11 +35,50 @@ pub(crate) struct Finish {
     pub(crate) failure: Option<Failure>,
     /// Whether its status is a failure by the route's `success`.
     pub(crate) is_bad_status: bool,
+    /// How a gRPC call ended.
+    pub(crate) call: Call,
     /// Body bytes handed to the client's connection.
     pub(crate) bytes: u64,
     /// How it ended, if not well.
     pub(crate) error: Option<&'static str>,
     log: Option<Box<Logged>>,
+}
+
+/// How a gRPC call ended: whatever happened, the answer's own status is 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// It was none.
+    None,
+    /// Its status has not come yet.
+    Open,
+    /// As a status of HTTP.
+    Ended(u16),
+}
+
+impl Call {
+    /// Of an answer with this head: one without a body has its status there.
+    pub(crate) fn begun(status: http::StatusCode, headers: &http::HeaderMap) -> Call {
+        if status != http::StatusCode::OK || !grpc::is_call(headers) {
+            return Call::None;
+        }
+        headers.get(grpc::STATUS).map_or(Call::Open, |status| Call::Ended(grpc::as_http(Some(status))))
+    }
+
+    /// With these trailers.
+    pub(crate) fn trailers(&mut self, trailers: &http::HeaderMap) {
+        if *self == Call::Open {
+            *self = Call::Ended(grpc::as_http(trailers.get(grpc::STATUS)));
+        }
+    }
+
+    /// Its status; one that never came is a failure.
+    fn status(self) -> Option<u16> {
+        match self {
+            Call::None => None,
+            Call::Open => Some(grpc::as_http(None)),
+            Call::Ended(status) => Some(status),
+        }
+    }
 }
 
 /// Where a request belongs.
@@ -71,6 +111,7 @@ impl Finish {
             fallback: None,
             failure: None,
             is_bad_status: false,
+            call: Call::None,
             bytes: 0,
             error: None,
             log: None,
@@ -123,11 +164,12 @@ impl Finish {
     /// Says what this request proves. Last: the route goes along.
     fn testify(&mut self) {
         let Some(Place { route, unit: Some(unit), .. }) = self.place.take() else { return };
+        let call = self.call.status();
         let ended = Ended {
             failure: self.failure,
             took: self.upstream_time,
-            status: self.status,
-            is_bad_status: self.is_bad_status,
+            status: call.unwrap_or(self.status),
+            is_bad_status: self.is_bad_status || call.is_some_and(|status| status >= 500),
             is_whole: self.error.is_none(),
         };
         let proxy = &self.worker.proxy;

@@ -22,6 +22,7 @@ use strangler_core::unit::Unit;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::live::sightings::Sighting;
 use crate::proxy::body::ClientBody;
 use crate::proxy::connection::Busy;
 use crate::proxy::copies::CopyPlan;
@@ -200,6 +201,8 @@ pub(crate) async fn respond(
     let route = decided.route.as_ref();
     let forwarder = Forwarder { proxy, runtime: &runtime, route, deadline, is_evidence, tunnel: tunnel_asked };
     let method = MethodKind::of(&parts.method);
+    let sightings = Some(&proxy.settings.sightings).filter(|it| decided.route.is_none() && it.is_wanted());
+    let agent = sightings.and_then(|_| parts.headers.get(header::USER_AGENT).cloned());
     let outgoing = Outgoing { method: parts.method, target, rewritten, headers: parts.headers, body, progress };
     // Boxed: its state is large, and an idle connection should not carry it.
     let forwarded = Box::pin(forwarder.forward(decided.decision.side, outgoing)).await;
@@ -216,6 +219,18 @@ pub(crate) async fn respond(
             {
                 let (response, query) = (&forwarded.exchange.response, parts.uri.query().unwrap_or_default());
                 coverage::note(key, route, method, query, response.status(), response.headers());
+            }
+            if let Some(sightings) = sightings {
+                let response = &forwarded.exchange.response;
+                sightings.push(Sighting {
+                    method,
+                    uri: parts.uri.clone(),
+                    agent,
+                    status: response.status(),
+                    content_type: response.headers().get(header::CONTENT_TYPE).cloned(),
+                    bytes: response.body().size_hint().exact().unwrap_or_default(),
+                    took: forwarded.upstream_time,
+                });
             }
             if forwarded.exchange.response.status() == StatusCode::SWITCHING_PROTOCOLS
                 && let Some(tunnel) = tunnel

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use strangler_core::hook::Watch;
 use strangler_core::judge::evidence::Comparisons;
 use strangler_core::judge::hard::Trip;
 use strangler_core::judge::ladder::is_warming;
@@ -27,6 +28,8 @@ pub(super) struct Book {
     trip: Option<Trip>,
     /// What extracted's answers say which release it runs.
     pub(super) releases: Recent,
+    /// What has been told of it.
+    pub(super) watch: Watch,
     /// As the process has counted them, at the last look.
     compared: Option<Comparisons>,
     pieces: u32,
@@ -41,6 +44,7 @@ impl Default for Book {
             stood: None,
             trip: None,
             releases: Recent::default(),
+            watch: Watch::default(),
             compared: None,
             pieces: 0,
             // What the store has of a route that is gone, or cannot be read, goes.

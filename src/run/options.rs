@@ -11,6 +11,7 @@ use strangler_core::server::{ListenerConfig, ServerConfig};
 
 use crate::args::{Listen, RunArgs};
 use crate::config::{ReadError, read, render, server};
+use crate::hooks::queries::Server;
 use crate::telemetry::logs::Format;
 
 /// Where clients come in when nobody says otherwise.
@@ -47,6 +48,8 @@ pub struct Options {
     pub admin_token_file: Option<PathBuf>,
     /// Whether answers say which side and route they are from.
     pub expose_decision: bool,
+    /// The Prometheus server that gates ask.
+    pub prometheus: Server,
     /// How long a new binary may take to be ready.
     pub upgrade_deadline: Duration,
 }
@@ -91,6 +94,7 @@ impl Options {
             threads: args.threads,
             limits: args.limits.into(),
             drain: args.drain.into(),
+            prometheus: None,
         };
         let asked = flags.or(file);
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -117,6 +121,10 @@ impl Options {
             keys_file: asked.keys_file,
             admin_token_file: asked.admin_token_file,
             expose_decision: args.expose_decision,
+            prometheus: asked.prometheus.map_or_else(Server::default, |asked| Server {
+                url: Some(asked.url),
+                ca: asked.ca.map(|path| path.to_string_lossy().into()),
+            }),
             upgrade_deadline: args.upgrade_deadline,
         })
     }

@@ -22,7 +22,9 @@ use crate::proxy::pins::Pins;
 use crate::proxy::{self, CopyQueue, Proxy};
 use crate::rollout::{Condition, Views};
 use crate::run::coverage::{self, Desk, Keeper};
+use crate::run::discovery;
 use crate::run::first::{First, tokens};
+use crate::run::hooks::Outside;
 use crate::run::keys::Keys;
 use crate::run::lock::Lock;
 use crate::run::options::Options;
@@ -100,6 +102,7 @@ impl Process {
             writes: Arc::default(),
             tallies: Some(tallies),
             witnesses: Arc::default(),
+            sightings: Arc::default(),
         };
         let proxy = Proxy::new(Arc::clone(&live), Arc::clone(&metrics), settings);
         let budget = ByteBudget::new(SHADOW_BYTES_MAX);
@@ -183,13 +186,22 @@ impl Process {
         let seen = (Arc::clone(&ledger), Arc::clone(&latencies));
         control.spawn(report::keep_shown(Arc::clone(&live), Arc::clone(&metrics), store.clone(), seen, begun));
         let keeper = Keeper::start(desk, Arc::clone(&live), store.clone(), Arc::clone(&metrics));
+        let discovery = discovery::Keeper::start(
+            Arc::clone(&proxy.settings.sightings),
+            Arc::clone(&live),
+            store.clone(),
+            Arc::clone(&metrics),
+        );
         let verdicts = verdicts::Keeper::start(Arc::clone(&ledger), Arc::clone(&live), store.clone());
         control.spawn(manager.clone().watch(is_well(&proxy)));
 
         let views = Arc::<Views>::default();
         let condition = Arc::<Condition>::default();
+        let admin_bound = admin_listener.local_addr().unwrap_or(options.admin);
+        let outside =
+            Outside::start(control, live.clone(), &metrics, options.prometheus.clone(), admin_bound, proxy.begun);
         let rolling = Rolling::start(
-            rollouts::parts(&proxy, &live, &hand, &store, &metrics, &views, &book),
+            rollouts::parts(&proxy, &live, &hand, &store, &views, &book, &outside),
             Arc::clone(&condition),
             predecessor.is_some(),
         )
@@ -227,6 +239,7 @@ impl Process {
             rollout: rollouts::shown(&views),
             latencies: report::latencies(&latencies, begun),
             coverage: coverage::reader(&book),
+            endpoints: discovery.reader(),
             apply,
             replay: replay::on_a_thread(replayer),
             upgrade: upgrade.clone(),
@@ -307,8 +320,9 @@ impl Process {
                 workers.join();
             }
         }
-        control.block_on(async { tokio::join!(keeper.end(), verdicts.end()) });
+        control.block_on(async { tokio::join!(keeper.end(), verdicts.end(), discovery.end()) });
         rolling.stop();
+        control.block_on(outside.end());
         control.block_on(store.close());
         end_reloading(reloading);
         tracing::info!("stopped");

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use strangler_core::chain::chain;
 use strangler_core::coverage::Book;
+use strangler_core::hook::Message;
 use strangler_core::judge::evidence::Comparisons;
+use strangler_core::route::When;
 use strangler_core::runtime::RolloutMove;
 use tokio::sync::watch;
 
@@ -18,8 +20,8 @@ use crate::proxy::Proxy;
 use crate::proxy::attached::Attached;
 use crate::rollout::{self, Beside, Condition, Mover, Moving, Parts, Views};
 use crate::run::coverage;
+use crate::run::hooks::Outside;
 use crate::store::Store;
-use crate::telemetry::metrics::Metrics;
 
 /// How long a process that takes over waits: the one before it still moves rollouts until it has let go.
 const AFTER_ANOTHER: Duration = Duration::from_secs(5);
@@ -100,17 +102,19 @@ pub(super) fn parts(
     live: &Arc<Live<Attached>>,
     hand: &Arc<Control>,
     store: &Store,
-    metrics: &Arc<Metrics>,
     views: &Arc<Views>,
     book: &Arc<Mutex<Book>>,
+    outside: &Outside,
 ) -> Parts {
     let book = Arc::clone(book);
+    let (queries, asking, telling, begun) =
+        (outside.queries.clone(), outside.hooks.clone(), outside.hooks.clone(), proxy.begun);
     let publish: Arc<dyn Publish> = live.clone();
-    let (attached, counts) = (Arc::clone(live), Arc::clone(metrics));
+    let (attached, counts) = (Arc::clone(live), Arc::clone(&proxy.metrics));
     Parts {
         live: publish,
         store: store.clone(),
-        metrics: Arc::clone(metrics),
+        metrics: Arc::clone(&proxy.metrics),
         witnesses: Arc::clone(&proxy.settings.witnesses),
         mover: Arc::new(Hand(Arc::clone(hand))),
         beside: Box::new(move |route| {
@@ -123,8 +127,17 @@ pub(super) fn parts(
                     .as_ref()
                     .and_then(|policy| policy.gates.coverage)
                     .map(|asked| coverage::gated(&book, route.name.as_str(), asked.min_each)),
+                external: route
+                    .rollout
+                    .as_ref()
+                    .and_then(|policy| queries.of(&route.name, &policy.gates.prometheus, begun.elapsed())),
             }
         }),
+        leave: Box::new(move |policy, question, now| {
+            let message = |when| Message::asking(now, when == When::ConfirmPromotion, question.to.to_string());
+            asking.leave(now.route, policy, question, message)
+        }),
+        tell: Box::new(move |policy, message| telling.tell(policy, message)),
         views: Arc::clone(views),
         begun: proxy.begun,
     }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod coverage;
+mod endpoints;
 mod divergences;
 mod ledgers;
 mod pins;

@@ -1,6 +1,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use sqlx::Connection;
+use strangler_core::coverage::Row;
+use strangler_core::discovery::SavedEndpoint;
+use strangler_core::noise::ledger::SavedRoute;
 use strangler_core::runtime::{MoveKind, Note};
 use tempfile::TempDir;
 
@@ -519,6 +522,10 @@ async fn what_is_known_of_endpoints_is_replaced_and_read_back(ground: &Ground) {
     let mut found = store.verdicts().await.unwrap();
     found.sort_by(|a, b| a.route.cmp(&b.route));
     assert_eq!(found, [saved("cart", "3"), saved("pay", "2")]);
+    let found = |key, counts: &str| SavedEndpoint { key, counts: counts.to_owned() };
+    store.save_endpoints(vec![found(1, "a"), found(u64::MAX, "b")], vec![]).await.unwrap();
+    store.save_endpoints(vec![found(u64::MAX, "c")], vec![1]).await.unwrap();
+    assert_eq!(store.endpoints().await.unwrap(), [found(u64::MAX, "c")]);
     // Another process owns them by now.
     store.hand_over().await;
     assert!(store.save_verdicts(vec![saved("cart", "4")]).await.is_err());

@@ -287,10 +287,16 @@ impl Writer {
             }
             // From a hand-over on, these are another process's.
             Command::SaveLedgers { reply, .. } if self.is_handed => drop(reply.send(Err(self.unhealthy()))),
-            Command::SaveVerdicts { reply, .. } if self.is_handed => drop(reply.send(Err(self.unhealthy()))),
+            Command::SaveVerdicts { reply, .. } | Command::SaveEndpoints { reply, .. } if self.is_handed => {
+                drop(reply.send(Err(self.unhealthy())));
+            }
             Command::SaveLedgers { ledgers, reply } => keep!(self, reply, |database| database.save_ledgers(&ledgers)),
             Command::Ledgers { reply } => read_back!(self, reply, |database| database.ledgers()),
             Command::SaveVerdicts { routes, reply } => keep!(self, reply, |database| database.save_verdicts(&routes)),
+            Command::SaveEndpoints { changed, gone, reply } => {
+                keep!(self, reply, |database| database.save_endpoints(&changed, &gone));
+            }
+            Command::Endpoints { reply } => read_back!(self, reply, |database| database.endpoints()),
             Command::Verdicts { reply } => read_back!(self, reply, |database| database.verdicts()),
             Command::HandOver { reply } => {
                 self.is_handed = true;

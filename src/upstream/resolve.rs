@@ -81,6 +81,15 @@ pub(crate) async fn look_up(endpoint: &EndpointState) -> std::io::Result<Arc<Vec
     }
 }
 
+/// Where a name leads now, for those that ask once; an address leads to itself.
+pub(crate) async fn addresses_of(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let asked = tokio::time::timeout(LOOKUP_MAX, found(host, port)).await;
+    Ok(asked.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??.0)
+}
+
 /// Looks one endpoint up and keeps what was found.
 async fn ask(endpoint: &EndpointState) -> std::io::Result<Arc<Vec<SocketAddr>>> {
     // Until it is known better, and should whoever asks go away in the middle.

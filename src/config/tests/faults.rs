@@ -168,9 +168,6 @@ routes:
 #[test]
 fn what_is_not_built_is_refused_as_such() {
     for (keys, what) in [
-        ("rollout: {notify: []}", "notify"),
-        ("rollout: {slo: {success: 99.9%}}", "slo"),
-        ("rollout: {gates: {prometheus: []}}", "prometheus"),
         ("retired: true", "retired"),
         ("target: 2027-03-01", "target"),
         ("brownout: [{at: x, for: 1m}]", "brownout"),
@@ -185,6 +182,29 @@ fn what_is_not_built_is_refused_as_such() {
     let not_yet: Vec<&String> = said.iter().filter(|fault| fault.ends_with("is not supported yet")).collect();
     assert_eq!(not_yet.len(), 1, "{said:#?}");
     refused(with("extracted: {upstream: a, rewrite: {}, x: y}").replace("extracted: http://127.0.0.1:2, ", ""), "4:");
+}
+
+#[test]
+fn whom_a_rollout_asks_and_tells_must_make_sense() {
+    for (keys, expect) in [
+        ("hooks: [{key_file: k, when: [event]}]", "where to? `webhook` is missing"),
+        ("hooks: [{webhook: 'https://a', webhook_file: b, key_file: k, when: [event]}]", "say the same"),
+        ("hooks: [{webhook: 'https://a', when: [event]}]", "`key_file` is missing"),
+        ("hooks: [{webhook: 'https://a', key_file: k, when: []}]", "on no occasion"),
+        ("hooks: [{webhook: 'https://a', key_file: k, when: [pre_stp]}]", "expected one of `pre_step`"),
+        ("hooks: [{webhook: 'https://a', key_file: k, when: [event], timeout: 6m}]", "at most 5 minutes"),
+        ("notify: [{webhook: 'http://192.0.2.1/x'}]", "in the clear only loopback and private addresses"),
+        ("notify: [{webhook: 'https://a', format: slak}]", "expected one of `json`, `slack`"),
+        ("notify: [{webhok: 'https://a'}]", "unknown key `webhok`"),
+        ("gates: {prometheus: [{query: up}]}", "forbids nothing"),
+        ("gates: {prometheus: [{query: up, max: 1, min: 2}]}", "so no value would do"),
+        ("gates: {prometheus: [{query: up, max: 1, every: 10ms}]}", "from 1s to an hour"),
+        ("gates: {prometheus: [{query: up, max: 1, no_data: fail}]}", "expected one of `hold`, `pass`"),
+        ("slo: {success: 100%}", "an objective lies between"),
+    ] {
+        let said = said(with(&format!("rollout: {{{keys}}}")).as_bytes());
+        assert!(said.iter().any(|fault| fault.contains(expect)), "{keys}: {said:?}");
+    }
 }
 
 #[test]

@@ -7,11 +7,13 @@ use crate::discovery::shape::Shape;
 use crate::discovery::tree::{Edge, Path};
 use crate::discovery::{Book, Endpoint};
 
-/// Everything that is on record, a line for each endpoint: JSON that nothing but this module reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SavedBook {
-    /// One for each endpoint.
-    pub endpoints: Vec<String>,
+/// One endpoint on record: JSON that nothing but this module reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedEndpoint {
+    /// Of its own, and the same each time: a hash of where it is.
+    pub key: u64,
+    /// What was counted.
+    pub counts: String,
 }
 
 /// Why a line was not understood.
@@ -37,7 +39,7 @@ struct Line {
 
 impl Book {
     /// All of it.
-    pub fn save(&self) -> SavedBook {
+    pub fn save(&self) -> Vec<SavedEndpoint> {
         let tree = self.root.all();
         let of_tree = tree.iter().map(|(path, method, endpoint)| Line {
             method: method.as_str().to_owned(),
@@ -53,16 +55,14 @@ impl Book {
                 counts: endpoint.clone(),
             })
         });
-        // Of numbers and text alone: there is nothing in it that JSON has no form for.
-        let lines = of_tree.chain(of_declared).map(|line| serde_json::to_string(&line).unwrap_or_default());
-        SavedBook { endpoints: lines.collect() }
+        of_tree.chain(of_declared).map(Line::saved).collect()
     }
 
     /// Adds what was on record, as far as there is room. Lines that cannot be read are left out and answered: they cost the others nothing.
-    pub fn load(&mut self, saved: &SavedBook) -> Vec<SavedError> {
+    pub fn load(&mut self, saved: &[SavedEndpoint]) -> Vec<SavedError> {
         let mut refused = Vec::new();
-        for text in &saved.endpoints {
-            if let Err(error) = self.load_line(text) {
+        for one in saved {
+            if let Err(error) = self.load_line(&one.counts) {
                 refused.push(error);
             }
         }
@@ -94,6 +94,15 @@ impl Book {
             self.left_out = self.left_out.saturating_add(line.counts.requests);
         }
         Ok(())
+    }
+}
+
+impl Line {
+    fn saved(self) -> SavedEndpoint {
+        let place = format!("{} {} {}", self.declared, self.method, self.path.join("/"));
+        // Of numbers and text alone: there is nothing in it that JSON has no form for.
+        let counts = serde_json::to_string(&self).unwrap_or_default();
+        SavedEndpoint { key: xxhash_rust::xxh3::xxh3_64(place.as_bytes()), counts }
     }
 }
 

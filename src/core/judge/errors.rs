@@ -32,7 +32,7 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
         return GateReport::new(State::Open, "nothing has been seen yet").evidence(0.0, 0.0);
     };
     let margin = worse_by.unwrap_or(Points::by_schedule(step));
-    let failures = Kind::of(case, ERRORS, "fails");
+    let failures = Kind::of(case, ERRORS, FAILS);
     let mut kinds = vec![failures];
     // Whether classes are taken is a matter of how the evidence was collected, not of what was seen.
     if case.evidence.stages.values().any(|stage| stage.whole().extracted.classed + stage.whole().legacy.classed > 0) {
@@ -49,7 +49,7 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
     let settled = ERRORS.settled(case.evidence);
     let less = ln_e_less(&events(&settled), 1.0 + RELATIVE_MARGIN);
     let here = ERRORS.counted(step, &case.evidence.judged_stage().here());
-    let absolute = Absolute::of(&here);
+    let absolute = kinds.first().and_then(|failures| failures.absolute);
     let report = |state, why: String| {
         let report = GateReport::new(state, why).evidence(harm, less).number("margin", margin.ratio());
         let report = kinds.iter().fold(report, |report, kind| kind.numbers(report));
@@ -67,11 +67,19 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
     if !step.is_split() {
         return report(State::NotApplicable, not_here(step, case.gates.slo.is_some()));
     }
-    if let Some(kind) = reached.iter().find(|kind| kind.hits >= EVENTS_MIN && kind.excess.is_some()) {
+    // What was declared tolerable is, once it is proven to be no more than that. Nobody has declared the schedule.
+    let is_tolerated = worse_by.is_some() && reached.iter().all(|kind| kind.is_within(margin));
+    let worse = reached.iter().find(|kind| kind.hits >= EVENTS_MIN && kind.excess.is_some());
+    if let Some(kind) = worse.filter(|_| !is_tolerated) {
         let why = format!(
-            "extracted {} more often than legacy, within the {margin} that are tolerated: {}; a person decides",
+            "extracted {} more often than legacy, and not beyond {margin}: {}; {}",
             kind.does,
-            kind.words()
+            kind.words(),
+            if worse_by.is_some() {
+                "not proven to be within it"
+            } else {
+                "a person decides, or `worse_by` says what is tolerated"
+            }
         );
         return report(State::Open, why).because(Reason::WithinMargin);
     }
@@ -85,7 +93,17 @@ pub(in crate::judge) fn report(case: &Case<'_>, worse_by: Option<Points>) -> Gat
         );
     }
     if is_passed {
-        return report(State::Passed, format!("extracted fails no more than legacy, within {margin}"));
+        let why = match worse {
+            Some(kind) => {
+                format!(
+                    "extracted {} more often than legacy, by less than the declared {margin}: {}",
+                    kind.does,
+                    kind.words()
+                )
+            }
+            None => format!("extracted fails no more than legacy, within {margin}"),
+        };
+        return report(State::Passed, why);
     }
     let mut open = report(State::Open, String::new());
     let has_units = here.extracted.1 > 0.0 || hits(&settled) <= 0.0;
@@ -113,18 +131,36 @@ fn not_here(step: Weight, has_slo: bool) -> String {
     .to_owned()
 }
 
+const FAILS: &str = "fails";
+
 /// One kind of harm, over all weights.
 struct Kind {
     does: &'static str,
     harm: f64,
     hits: f64,
     excess: Option<Excess>,
+    /// How much worse it can be at the judged step.
+    absolute: Option<Absolute>,
 }
 
 impl Kind {
     fn of(case: &Case<'_>, harm: Harm, does: &'static str) -> Kind {
         let against = harm.against(case.evidence);
-        Kind { does, harm: ln_e_more(&events(&against), 1.0), hits: hits(&against), excess: Excess::of(&against) }
+        let stage = case.evidence.judged_stage();
+        // Classes are counted once in a release alone, failures at every step by itself, too.
+        let here = if does == FAILS { stage.here() } else { stage.settled() };
+        let absolute = case.step.and_then(|step| Absolute::of(&harm.counted(step, &here)));
+        Kind {
+            does,
+            harm: ln_e_more(&events(&against), 1.0),
+            hits: hits(&against),
+            excess: Excess::of(&against),
+            absolute,
+        }
+    }
+
+    fn is_within(&self, margin: Points) -> bool {
+        self.absolute.is_some_and(|one| one.worst() <= margin.ratio())
     }
 
     fn is_beyond(&self, margin: Points) -> bool {
@@ -138,7 +174,7 @@ impl Kind {
 
     fn numbers(&self, report: GateReport) -> GateReport {
         let [log_e, rate, expected] = match self.does {
-            "fails" => ["log_e_failures", "rate_extracted", "rate_legacy"],
+            FAILS => ["log_e_failures", "rate_extracted", "rate_legacy"],
             "redirects" => ["log_e_3xx", "rate_3xx_extracted", "rate_3xx_legacy"],
             _ => ["log_e_4xx", "rate_4xx_extracted", "rate_4xx_legacy"],
         };

@@ -30,6 +30,8 @@ pub struct Evidence {
     pub coverage: Option<CoverageResult>,
     /// What the queries said, the worst of them; `None`: not asked.
     pub external: Option<External>,
+    /// In words, which of them, and what.
+    pub external_why: Option<String>,
 }
 
 /// What was seen at one weight.
@@ -165,6 +167,9 @@ impl Evidence {
         add(&mut self.before.units, other.before.units);
         add(&mut self.before.errors, other.before.errors);
         add(&mut self.late_alarms, other.late_alarms);
+        if other.external > self.external {
+            self.external_why.clone_from(&other.external_why);
+        }
         self.external = self.external.max(other.external);
         self.coverage = match (self.coverage, other.coverage) {
             (Some(one), Some(other)) => {
@@ -279,6 +284,8 @@ struct Written {
     coverage: Option<CoverageResult>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     external: Option<External>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    external_why: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -330,6 +337,7 @@ impl TryFrom<Written> for Evidence {
             late_alarms: written.late_alarms,
             coverage: written.coverage,
             external: written.external,
+            external_why: written.external_why,
         })
     }
 }
@@ -349,6 +357,7 @@ impl From<Evidence> for Written {
             late_alarms: evidence.late_alarms,
             coverage: evidence.coverage,
             external: evidence.external,
+            external_why: evidence.external_why,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What must be proven before a weight rises.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::judge::points::Points;
+use crate::web::WebUrl;
 use crate::weight::Weight;
 
 /// One of the gates, as written in `gates:`, in the order in which they are shown.
@@ -116,7 +118,15 @@ impl Gates {
             out.insert("coverage".to_owned(), json!({"min_each": coverage.min_each}));
         }
         if !self.prometheus.is_empty() {
-            let one = |query: &Query| json!({"query": query.query, "max": query.max, "no_data": "hold"});
+            let one = |query: &Query| {
+                let mut one = json!({"query": query.query, "no_data": query.no_data.as_str()});
+                for (name, limit) in [("max", query.max), ("min", query.min)] {
+                    if let (Some(limit), Value::Object(one)) = (limit, &mut one) {
+                        one.insert(name.to_owned(), json!(limit));
+                    }
+                }
+                one
+            };
             out.insert("prometheus".to_owned(), self.prometheus.iter().map(one).collect());
         }
         if let Some(slo) = &self.slo {
@@ -186,13 +196,58 @@ impl Default for CoverageGate {
     }
 }
 
-/// A query whose answer may veto a promotion. No answer holds.
+/// A query whose answer may veto a promotion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
     /// In PromQL.
     pub query: String,
     /// The largest value that lets a promotion through.
-    pub max: f64,
+    pub max: Option<f64>,
+    /// The smallest one.
+    pub min: Option<f64>,
+    /// What no answer means.
+    pub no_data: NoData,
+    /// The server; `None`: the one that `strangler.yaml` names.
+    pub url: Option<WebUrl>,
+    /// How often it is asked. Default: 30 s.
+    pub every: Duration,
+    /// Longest wait for an answer. Default: 10 s.
+    pub timeout: Duration,
+}
+
+impl Query {
+    /// Without limits, and with the defaults.
+    pub fn of(query: &str) -> Query {
+        Query {
+            query: query.to_owned(),
+            max: None,
+            min: None,
+            no_data: NoData::Hold,
+            url: None,
+            every: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a query means that says nothing: no data, not a number, several series, no server that answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoData {
+    /// Nothing rises.
+    #[default]
+    Hold,
+    /// It is as if it were within its limits.
+    Pass,
+}
+
+impl NoData {
+    /// As written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            NoData::Hold => "hold",
+            NoData::Pass => "pass",
+        }
+    }
 }
 
 /// What extracted must keep where there is no legacy to hold it against.

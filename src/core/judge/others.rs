@@ -67,12 +67,15 @@ pub(in crate::judge) fn prometheus(case: &Case<'_>) -> GateReport {
     if case.step == Some(Weight::NONE) {
         return GateReport::new(State::NotApplicable, "no user is on extracted yet");
     }
+    let words = |usual: &str| case.evidence.external_why.clone().unwrap_or_else(|| usual.to_owned());
     match case.evidence.external {
         Some(External::Met) => GateReport::new(State::Passed, "no query exceeds its limit"),
         Some(External::Exceeded) => {
-            GateReport::new(State::Open, "a query exceeds its limit").because(Reason::ExternalVeto)
+            GateReport::new(State::Open, words("a query exceeds its limit")).because(Reason::ExternalVeto)
         }
-        Some(External::NoData) => GateReport::new(State::Open, "a query says nothing").because(Reason::ExternalNoData),
+        Some(External::NoData) => {
+            GateReport::new(State::Open, words("a query says nothing")).because(Reason::ExternalNoData)
+        }
         None => GateReport::new(State::Open, "no query has been asked").because(Reason::ExternalNoData),
     }
 }

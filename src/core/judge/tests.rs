@@ -35,7 +35,7 @@ fn all_gates() -> Gates {
         latency: Some(LatencyGate::default()),
         mismatch: Some(MismatchGate::default()),
         coverage: Some(CoverageGate::default()),
-        prometheus: vec![Query { query: "up".to_owned(), max: 1.0 }],
+        prometheus: vec![Query { max: Some(1.0), ..Query::of("up") }],
         slo: Some(Slo { success: weight("99.9%") }),
         ..Gates::by_default()
     }
@@ -80,8 +80,10 @@ fn failures_promote_hold_or_roll_back_by_what_is_proven() {
         // Four distinct failures are never enough.
         ("1%", (20, 4), (1_980, 0), "1pp", (Decision::Hold, Reason::Insufficient)),
         ("1%", (20, 5), (1_980, 0), "1pp", (Decision::RollBack, Reason::Errors)),
-        // Surely worse by 0.15 points, which is tolerated; a person decides, although that it is no worse than by 0.5 is proven, too.
-        ("50%", (100_000, 650), (100_000, 500), "0.5pp", (Decision::Hold, Reason::WithinMargin)),
+        // Surely worse by 0.15 points, and surely by less than the 0.5 that were declared tolerable.
+        ("50%", (100_000, 650), (100_000, 500), "0.5pp", (Decision::Promote, Reason::Proven)),
+        // Surely worse, and not surely by less than that.
+        ("50%", (20_000, 200), (20_000, 100), "0.7pp", (Decision::Hold, Reason::WithinMargin)),
         ("50%", (100_000, 650), (100_000, 500), "0.1pp", (Decision::Hold, Reason::WithinMargin)),
         ("50%", (100_000, 850), (100_000, 500), "0.1pp", (Decision::RollBack, Reason::Errors)),
     ] {
@@ -98,6 +100,31 @@ fn what_is_tolerated_follows_the_weight_where_nobody_says() {
     let at = |step| said(&Gates::by_default(), &seen(step, (6_000, 96), (18_000, 90))).0;
     // 1.6 % where legacy has 0.5 %.
     assert_eq!((at("25%"), at("4%")), (Decision::RollBack, Decision::Hold));
+    // Nobody has said that so much is fine: what is surely worse holds, although it is surely within the schedule.
+    let worse = seen("50%", (100_000, 650), (100_000, 500));
+    assert_eq!(said(&Gates::by_default(), &worse), (Decision::Hold, Reason::WithinMargin));
+}
+
+#[test]
+fn what_may_only_veto_promotes_nothing() {
+    let mut evidence = seen("50%", (100_000, 0), (100_000, 0));
+    evidence.external = Some(External::Met);
+    let gates = Gates { prometheus: vec![Query { max: Some(1.0), ..Query::of("up") }], ..Gates::default() };
+    assert_eq!(said(&gates, &evidence), (Decision::Hold, Reason::Insufficient));
+    evidence.external = Some(External::Exceeded);
+    evidence.external_why = Some("`up` is 2, above 1".to_owned());
+    let verdict = judge(&gates, &evidence);
+    assert_eq!((verdict.reason, verdict.why.as_str()), (Reason::ExternalVeto, "prometheus: `up` is 2, above 1"));
+}
+
+#[test]
+fn what_is_declared_tolerable_is_so_of_status_classes_too() {
+    let mut evidence = seen("50%", (100_000, 500), (100_000, 500));
+    let stage = stage_mut(&mut evidence);
+    (stage.extracted.classed, stage.extracted.status_4xx) = (100_000, 1_400);
+    (stage.legacy.classed, stage.legacy.status_4xx) = (100_000, 1_000);
+    assert_eq!(said(&within("0.9pp"), &evidence), (Decision::Promote, Reason::Proven));
+    assert_eq!(said(&within("0.5pp"), &evidence), (Decision::Hold, Reason::WithinMargin));
 }
 
 #[test]
@@ -244,7 +271,7 @@ fn late_alarms_and_vetoes_hold() {
     evidence.late_alarms = 1;
     assert_eq!(said(&Gates::by_default(), &evidence), (Decision::Hold, Reason::LateRegression));
     evidence.late_alarms = 0;
-    let gates = Gates { prometheus: vec![Query { query: "up".to_owned(), max: 1.0 }], ..Gates::by_default() };
+    let gates = Gates { prometheus: vec![Query { max: Some(1.0), ..Query::of("up") }], ..Gates::by_default() };
     for (external, expected) in [
         (None, (Decision::Hold, Reason::ExternalNoData)),
         (Some(External::NoData), (Decision::Hold, Reason::ExternalNoData)),

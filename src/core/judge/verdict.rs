@@ -9,7 +9,7 @@ use crate::judge::evidence::Evidence;
 use crate::judge::gates::{GateName, Gates};
 
 /// Which formulas made a verdict; rises when one of them changes.
-pub const FORMULA_VERSION: u32 = 1;
+pub const FORMULA_VERSION: u32 = 2;
 
 /// Up, stay, or back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -83,6 +83,8 @@ pub enum Reason {
     Latched,
     /// A person has to say yes.
     AwaitingApproval,
+    /// A hook has not let it pass.
+    Hook,
     /// A person holds it.
     Held,
     /// It is killed.
@@ -119,6 +121,7 @@ impl Reason {
             Reason::Soak => "soak",
             Reason::Latched => "latched",
             Reason::AwaitingApproval => "awaiting_approval",
+            Reason::Hook => "hook",
             Reason::Held => "held",
             Reason::Killed => "killed",
             Reason::StateLost => "state_lost",

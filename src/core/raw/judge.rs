@@ -1,11 +1,14 @@
 //! Gates and evidence as they were written.
 
+use std::time::Duration;
+
 use crate::fault::Fault;
 use crate::judge::evidence::{
     Before, Comparisons, CoverageResult, Evidence, External, Pair, SideCounts, Split, StageEvidence, step_weight,
     weight_of_ratio,
 };
-use crate::judge::gates::{CoverageGate, ErrorsGate, GateName, Gates, LatencyGate, MismatchGate, Query, Slo};
+use crate::judge::gates::{CoverageGate, ErrorsGate, GateName, Gates, LatencyGate, MismatchGate, NoData, Query, Slo};
+use crate::raw::hooks::web_url;
 use crate::raw::keys;
 use crate::raw::policy::Short;
 use crate::raw::rollout::{coverage_gate, errors_gate, latency_gate, mismatch_gate};
@@ -17,6 +20,9 @@ use crate::weight::Weight;
 const STAGES_MAX: usize = 1_000;
 /// Most queries.
 const QUERIES_MAX: usize = 20;
+/// How often a server is asked at most, and at least.
+const EVERY_MIN: Duration = Duration::from_secs(1);
+const TURN_MAX: Duration = Duration::from_hours(1);
 /// Largest count of evidence.
 const EVIDENCE_MAX: u64 = 1 << 52;
 
@@ -48,6 +54,9 @@ fn evidence<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<(Gates, Evide
         late_alarms: value(reader.key(&fields, "late_alarms", seen)),
         coverage: reader.key(&fields, "coverage", coverage_result).map(|it| it.value),
         external: reader.key(&fields, "external", external).map(|it| it.value),
+        external_why: reader
+            .key(&fields, "external_why", |reader, node| reader.short_text(node, "what a query said"))
+            .map(|it| it.value.to_string()),
         ..Evidence::default()
     };
     for stage in value(stages) {
@@ -97,10 +106,7 @@ fn gates<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Gates> {
         latency: reader.key(&fields, "latency", latency_gate).and_then(asked),
         mismatch: reader.key(&fields, "mismatch", mismatch_gate).and_then(asked),
         coverage: reader.key(&fields, "coverage", coverage_gate).and_then(asked),
-        prometheus: value(reader.key(&fields, "prometheus", |reader, node| {
-            let queries = reader.list(node, QUERIES_MAX, query)?;
-            Some(queries.into_iter().map(|query| query.value).collect())
-        })),
+        prometheus: value(reader.key(&fields, "prometheus", queries)),
         slo: reader.key(&fields, "slo", slo).map(|gate| gate.value),
         ..Gates::default()
     })
@@ -113,12 +119,52 @@ fn asked<T>(read: Spanned<Short<T>>) -> Option<T> {
     }
 }
 
+pub(in crate::raw) fn queries<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Vec<Query>> {
+    let queries = reader.list(node, QUERIES_MAX, query)?;
+    Some(queries.into_iter().map(|query| query.value).collect())
+}
+
 fn query<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Query> {
     let fields = reader.fields(node, &keys::QUERY)?;
     let query = reader.key(&fields, "query", |reader, node| reader.short_text(node, "a query"));
-    let max = reader.key(&fields, "max", number);
-    reader.key(&fields, "no_data", |reader, node| reader.one_of(node, &[("hold", ())], &[]));
-    Some(Query { query: query?.value.to_string(), max: max?.value })
+    let max = reader.key(&fields, "max", number).map(|it| it.value);
+    let min = reader.key(&fields, "min", number).map(|it| it.value);
+    let words = [NoData::Hold, NoData::Pass].map(|it| (it.as_str(), it));
+    let no_data = reader.key(&fields, "no_data", |reader, node| reader.one_of(node, &words, &[]));
+    let url = reader.key(&fields, "url", web_url).map(|it| it.value);
+    let every = reader.key(&fields, "every", |reader, node| turn(reader, node, EVERY_MIN));
+    let timeout = reader.key(&fields, "timeout", |reader, node| turn(reader, node, Duration::from_millis(1)));
+    if !fields.has("max") && !fields.has("min") {
+        let help =
+            Some("write the largest value that lets it rise, as in `max: 0.01`, or the smallest, `min`".to_owned());
+        reader.fault_with_help(fields.span_or(node), "a query without `max` and `min` forbids nothing", help);
+        return None;
+    }
+    if let (Some(max), Some(min)) = (max, min)
+        && min > max
+    {
+        reader.fault(fields.place("min"), format!("`min` ({min}) is above `max` ({max}), so no value would do"));
+        return None;
+    }
+    let usual = Query::of(&query?.value);
+    Some(Query {
+        max,
+        min,
+        no_data: value(no_data),
+        url,
+        every: every.map_or(usual.every, |it| it.value),
+        timeout: timeout.map_or(usual.timeout, |it| it.value),
+        ..usual
+    })
+}
+
+fn turn<'a>(reader: &mut Reader<'a>, node: &'a Node, least: Duration) -> Option<Duration> {
+    let duration = reader.duration(node, false)?;
+    if (least..=TURN_MAX).contains(&duration) {
+        return Some(duration);
+    }
+    reader.fault(node.span, format!("from {least:?} to an hour"));
+    None
 }
 
 fn number<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<f64> {
@@ -130,7 +176,7 @@ fn number<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<f64> {
     number
 }
 
-fn slo<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Slo> {
+pub(in crate::raw) fn slo<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Slo> {
     let fields = reader.fields(node, &keys::SLO)?;
     let success = reader.key(&fields, "success", Reader::weight)?;
     if success.value == Weight::ALL || success.value == Weight::NONE {

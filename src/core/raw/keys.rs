@@ -1,18 +1,21 @@
 //! Every key of `routes.yaml` and `strangler.yaml`, once: what the walk accepts and what the schema says come from the same rows.
 
 mod compare;
+mod hooks;
 mod judge;
 mod rollout;
 mod route;
 mod server;
 mod upstream;
 
+use crate::raw::fall_through::TEMPLATES_MAX;
 use crate::raw::leaf::{COUNT_MAX, TIMES_MAX};
 
 pub(in crate::raw) use compare::COMPARE;
 pub(in crate::raw) use compare::{
     A_A, COMPARE_BODY, COMPARE_HEADERS, COMPARE_JSON, COMPARE_KEEP, COMPARE_RULE, COMPARE_TOLERANCE, RECHECK, VERDICT,
 };
+pub(in crate::raw) use hooks::{HOOK, NOTIFY};
 pub use judge::EVIDENCE;
 pub(in crate::raw) use judge::{
     BEFORE, COMPARISONS, COUNTS, COVERAGE_RESULT, EVIDENCE_GATES, NOT_APPLICABLE, PAIR, QUERY, SLO, SPLIT, STAGE,
@@ -26,8 +29,8 @@ pub(in crate::raw) use route::{
 };
 pub use server::SERVER;
 pub(in crate::raw) use server::{
-    ACCESS_LOG, ADMIN, CERTIFICATE, DRAIN, HEADERS_MAX, LIMITS, LISTENER, LISTENER_TLS, RATE_MAX, STORE, TELEMETRY,
-    THREADS_MAX,
+    ACCESS_LOG, ADMIN, CERTIFICATE, DRAIN, HEADERS_MAX, LIMITS, LISTENER, LISTENER_TLS, PROMETHEUS, RATE_MAX, STORE,
+    TELEMETRY, THREADS_MAX,
 };
 pub(in crate::raw) use upstream::{HEALTH_CHECK, OUTLIER_DETECTION, OWN_NAMES, RETRY, TIMEOUTS, TLS, UPSTREAM};
 
@@ -98,6 +101,8 @@ pub enum Shape {
     Number,
     /// `http://host:port`.
     Url,
+    /// `https://host/path?query`.
+    WebUrl,
     /// A path template.
     Path,
     /// `GET /path`.
@@ -161,7 +166,12 @@ pub static CONFIG: Block = Block {
         Key::required("version", Shape::OneOf(&["1"]), "Version of this format."),
         Key::optional("upstreams", Shape::MapOf(&Shape::Block(&UPSTREAM)), "", "Named groups of endpoints."),
         Key::required("legacy", TARGET, "The monolith: a URL, or the name of an upstream."),
-        Key::not_yet("fall_through", "Discovery of path templates in what no route covers."),
+        Key::optional(
+            "fall_through",
+            Shape::Block(&FALL_THROUGH),
+            "",
+            "What is learned of the paths that no route covers.",
+        ),
         Key::optional(
             "journeys",
             Shape::MapOf(&Shape::Block(&JOURNEY)),
@@ -191,6 +201,26 @@ pub static CONFIG: Block = Block {
 
 /// A URL or an upstream's name.
 pub(in crate::raw) const TARGET: Shape = Shape::Any(&[Shape::Url, Shape::Name]);
+
+pub(in crate::raw) static FALL_THROUGH: Block = Block {
+    name: "fall_through",
+    about: "What is learned of the paths that no route covers: `strangler endpoints` tells it.",
+    keys: &[
+        Key::optional("discover", Shape::Bool, "true", "Whether their paths are learned as templates."),
+        Key::optional(
+            "max_templates",
+            Shape::Count(1, TEMPLATES_MAX),
+            "10000",
+            "Most templates with a method; what finds no room is counted.",
+        ),
+        Key::optional(
+            "declared",
+            Shape::List(&Shape::MatchLine),
+            "[]",
+            "Endpoints that are known, as in `[\"POST /newsletter\"]`: those that nobody asks for are named, and those that are asked and not among them.",
+        ),
+    ],
+};
 
 pub(in crate::raw) static JOURNEY: Block = Block {
     name: "journey",

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::calendar::{Freeze, Window};
-use crate::judge::gates::{CoverageGate, ErrorsGate, LatencyGate, MismatchGate};
+use crate::judge::gates::{CoverageGate, ErrorsGate, LatencyGate, MismatchGate, Query, Slo};
 use crate::judge::ladder::WARMUP_S;
 use crate::judge::points::Points;
 use crate::judge::{GateName, Gates};
 use crate::limits::{FREEZES_MAX, NEEDS_MAX, STEPS_MAX};
+use crate::raw::hooks;
+use crate::raw::judge::{queries, slo};
 use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
 use crate::raw::policy::Short;
 use crate::raw::walk::{Reader, Spanned};
-use crate::route::{Bake, Need, RollBackTo, RolloutPolicy, Step};
+use crate::route::{Bake, Hook, Need, RollBackTo, RolloutPolicy, Step};
 use crate::tree::{Kind, Node};
 use crate::weight::Weight;
 
@@ -36,6 +38,8 @@ pub(crate) struct RawRollout {
     latency: Option<Short<LatencyGate>>,
     mismatch: Option<Short<MismatchGate>>,
     coverage: Option<Short<CoverageGate>>,
+    prometheus: Option<Vec<Query>>,
+    slo: Option<Slo>,
     roll_back_to: Option<RollBackTo>,
     approve: Option<Vec<Spanned<Step>>>,
     four_eyes: Option<bool>,
@@ -44,6 +48,8 @@ pub(crate) struct RawRollout {
     needs: Option<Vec<Spanned<Need>>>,
     from: Option<Spanned<Weight>>,
     bake: Option<Spanned<RawBake>>,
+    hooks: Option<Vec<Hook>>,
+    notify: Option<Vec<Hook>>,
 }
 
 /// `bake:` as written.
@@ -62,6 +68,14 @@ impl RawRollout {
     /// The steps that a person must let it enter, as written here.
     pub(crate) fn approve(&self) -> Option<&[Spanned<Step>]> {
         self.approve.as_deref()
+    }
+
+    /// With the files that it names, where their paths are relative, below `base`.
+    pub(crate) fn below(mut self, base: &str) -> RawRollout {
+        for hooks in [&mut self.hooks, &mut self.notify] {
+            *hooks = hooks.take().map(|hooks| hooks.into_iter().map(|hook| hooks::below(hook, base)).collect());
+        }
+        self
     }
 
     /// The routes that must have come so far, as written here.
@@ -85,6 +99,8 @@ impl RawRollout {
             latency: gate(self.latency.as_ref(), defaults.latency.as_ref()),
             mismatch: gate(self.mismatch.as_ref(), defaults.mismatch.as_ref()),
             coverage: gate(self.coverage.as_ref(), defaults.coverage.as_ref()),
+            prometheus: self.prometheus.as_ref().or(defaults.prometheus.as_ref()).cloned().unwrap_or_default(),
+            slo: self.slo.or(defaults.slo),
             ..Gates::default()
         };
         if !is_compared {
@@ -130,6 +146,12 @@ impl RawRollout {
                 time: bake.value.time,
                 holdback: bake.value.holdback.map_or(if is_kept { HOLDBACK } else { Weight::NONE }, |it| it.value),
             }),
+            hooks: [self.hooks.as_ref().or(defaults.hooks.as_ref()), self.notify.as_ref().or(defaults.notify.as_ref())]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .cloned()
+                .collect(),
         }
     }
 }
@@ -180,6 +202,9 @@ pub(in crate::raw) fn rollout<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Op
         bake: reader.key(&fields, "bake", bake),
         ..RawRollout::default()
     };
+    raw.hooks = reader.key(&fields, "hooks", hooks::hooks).map(|it| it.value);
+    raw.notify = reader.key(&fields, "notify", hooks::notices).map(|it| it.value);
+    raw.slo = reader.key(&fields, "slo", slo).map(|it| it.value);
     reader.key(&fields, "step", |reader, node| {
         let fields = reader.fields(node, &keys::STEP_KEYS)?;
         raw.at_least = reader.key(&fields, "at_least", |reader, node| reader.duration(node, true)).map(|it| it.value);
@@ -194,6 +219,7 @@ pub(in crate::raw) fn rollout<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Op
         raw.latency = reader.key(&fields, "latency", latency_gate).map(|it| it.value);
         raw.mismatch = reader.key(&fields, "mismatch", mismatch_gate).map(|it| it.value);
         raw.coverage = reader.key(&fields, "coverage", coverage_gate).map(|it| it.value);
+        raw.prometheus = reader.key(&fields, "prometheus", queries).map(|it| it.value);
         Some(())
     });
     Some(raw)

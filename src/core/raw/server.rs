@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use crate::cidr::Cidr;
 use crate::fault::Fault;
 use crate::limits::{CERTIFICATES_MAX, LISTENERS_MAX, TRUSTED_MAX};
+use crate::raw::hooks::web_url;
 use crate::raw::keys;
 use crate::raw::leaf::COUNT_MAX;
 use crate::raw::walk::{Reader, Spanned};
-use crate::server::asked::{AccessLogFormat, Asked, AskedDrain, AskedLimits};
+use crate::server::asked::{AccessLogFormat, Asked, AskedDrain, AskedLimits, AskedPrometheus};
 use crate::server::{CertificateFiles, ClientAuth, ListenerConfig, ListenerProtocol, ListenerTls};
 use crate::tree::{Kind, Node};
 
@@ -62,7 +63,15 @@ fn server<'a>(reader: &mut Reader<'a>, root: &'a Node) -> Option<Asked> {
         })),
         limits: value(reader.key(&fields, "limits", limits)).unwrap_or_default(),
         drain: value(reader.key(&fields, "drain", drain)).unwrap_or_default(),
+        prometheus: value(reader.key(&fields, "prometheus", prometheus)),
     })
+}
+
+fn prometheus<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<AskedPrometheus> {
+    let fields = reader.fields(node, &keys::PROMETHEUS)?;
+    let url = value(reader.key(&fields, "url", web_url));
+    let ca = value(reader.key(&fields, "ca", path));
+    Some(AskedPrometheus { url: url?, ca })
 }
 
 fn path<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<PathBuf> {

@@ -38,6 +38,7 @@ fn policy() -> RolloutPolicy {
         is_compared: true,
         from: Weight::NONE,
         bake: None,
+        hooks: Arc::new([]),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::calendar::{Freeze, Window};
 use crate::judge::Gates;
 use crate::judge::ladder::Terms;
 use crate::name::{JourneyName, RouteName};
+use crate::route::hook::Hook;
 use crate::weight::{Weight, WeightError};
 
 /// `rollout:`, filled up.
@@ -44,6 +45,8 @@ pub struct RolloutPolicy {
     pub from: Weight,
     /// What comes after the last step; `None`: nothing does.
     pub bake: Option<Bake>,
+    /// Whom it asks before it rises, and whom it tells what it did: those of `hooks`, then those of `notify`.
+    pub hooks: Arc<[Hook]>,
 }
 
 /// What comes after the last step: legacy is kept warm, and a part of users there, so that what goes wrong late can still be seen and undone.

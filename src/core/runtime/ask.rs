@@ -246,6 +246,7 @@ mod tests {
             is_compared: true,
             from: Weight::NONE,
             bake: None,
+            hooks: Arc::new([]),
         }));
         route
     }

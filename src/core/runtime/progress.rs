@@ -331,6 +331,7 @@ mod tests {
             is_compared: true,
             from: Weight::NONE,
             bake: None,
+            hooks: Arc::new([]),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cidr::Cidr;
 use crate::server::{ClientLimits, Drain, ListenerConfig};
+use crate::web::WebUrl;
 
 /// What one source says. A flag wins over its variable, both over the file, the file over the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,17 @@ pub struct Asked {
     pub limits: AskedLimits,
     /// How it ends.
     pub drain: AskedDrain,
+    /// Whom gates ask.
+    pub prometheus: Option<AskedPrometheus>,
+}
+
+/// A Prometheus server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedPrometheus {
+    /// Where it is.
+    pub url: WebUrl,
+    /// Authorities that servers' certificates may be of; `None`: the public ones.
+    pub ca: Option<PathBuf>,
 }
 
 /// How requests are logged.
@@ -97,13 +109,15 @@ impl Asked {
                 delay: self.drain.delay.or(other.drain.delay),
                 deadline: self.drain.deadline.or(other.drain.deadline),
             },
+            prometheus: self.prometheus.or(other.prometheus),
         }
     }
 
     /// Every path made relative to `base`, unless it is absolute.
     pub fn relative_to(mut self, base: &Path) -> Asked {
         let paths = [&mut self.admin_token_file, &mut self.state_dir, &mut self.store_url_file, &mut self.keys_file];
-        for path in paths.into_iter().flatten() {
+        let ca = self.prometheus.as_mut().and_then(|prometheus| prometheus.ca.as_mut());
+        for path in paths.into_iter().flatten().chain(ca) {
             *path = base.join(&path);
         }
         for tls in self.listeners.iter_mut().flatten().filter_map(|listener| listener.tls.as_mut()) {

@@ -138,6 +138,7 @@ pub(super) fn build(mut raw: RawConfig, revision: Revision) -> (Option<RoutingTa
         upstreams: upstreams.into_all(),
         legacy,
         routes,
+        fall_through: raw.fall_through,
         removed: raw.removed.into_iter().map(|name| name.value).collect(),
         matcher,
         journeys,

@@ -15,7 +15,7 @@ use strangler_core::side::Side;
 
 use crate::proxy::attached::RouteRuntime;
 use crate::proxy::body::{ClientBody, UpstreamBody};
-use crate::proxy::finish::{Finish, Place};
+use crate::proxy::finish::{Call, Finish, Place};
 use crate::proxy::forward::{Forwarded, NoAnswer};
 use crate::proxy::headers::{self, Peer};
 use crate::proxy::serve::{Decided, log_own};
@@ -78,6 +78,7 @@ pub(super) fn answered(
     finish.fallback = fallback;
     finish.failure = fallback;
     finish.is_bad_status = decided.route.as_ref().is_some_and(|route| !route.success.contains(finish.status));
+    finish.call = Call::begun(parts.status, &parts.headers);
     if finish.is_logged() {
         finish.note_upstream(upstream.config.name.as_str());
     }

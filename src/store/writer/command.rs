@@ -2,6 +2,7 @@
 
 use strangler_core::audit::Verifier;
 use strangler_core::coverage::Row;
+use strangler_core::discovery::SavedEndpoint;
 use strangler_core::ledger::Saved;
 use strangler_core::name::RouteName;
 use strangler_core::noise::ledger::SavedRoute;
@@ -59,6 +60,14 @@ pub(in crate::store) enum Command {
     },
     Verdicts {
         reply: oneshot::Sender<Result<Vec<SavedRoute>, StoreError>>,
+    },
+    SaveEndpoints {
+        changed: Vec<SavedEndpoint>,
+        gone: Vec<u64>,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    Endpoints {
+        reply: oneshot::Sender<Result<Vec<SavedEndpoint>, StoreError>>,
     },
     Ledgers {
         reply: oneshot::Sender<Result<Vec<StoredLedger>, StoreError>>,

@@ -28,6 +28,11 @@ impl Metrics {
         }
     }
 
+    /// Shows how many templates were found of what no route covers.
+    pub fn show_discovered(&self, templates: usize) {
+        self.discovered.set(i64::try_from(templates).unwrap_or(i64::MAX));
+    }
+
     /// Shows how many things are compared too seldom on a route.
     pub fn show_coverage_missing(&self, route: &str, missing: usize) {
         self.coverage_missing.with_label_values(&[route]).set(i64::try_from(missing).unwrap_or(i64::MAX));

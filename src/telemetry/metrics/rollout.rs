@@ -6,11 +6,26 @@ use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec};
 
 use crate::telemetry::metrics::{Maker, Metrics};
 
+/// Messages to hooks, by route, hook (`pre_step`, `rollback`, …) and outcome (delivered, refused, failed, dropped).
+pub(super) const HOOKS: &str = "strangler_hooks_total";
+
+/// As in the `hook` and `outcome` labels.
+const OCCASIONS: [&str; 6] = ["pre_step", "confirm_promotion", "post_step", "rollback", "hold", "event"];
+const OUTCOMES: [&str; 4] = ["delivered", "refused", "failed", "dropped"];
+
 /// What a judge says, as in the `verdict` label.
 const VERDICTS: [&str; 3] = ["promote", "hold", "roll_back"];
 /// As in the `gate` label.
 const GATES: [&str; 6] = ["errors", "latency", "mismatch", "coverage", "prometheus", "slo"];
 
+/// 1 for what the judge says of a route's rollout: promote, hold, roll_back.
+pub(super) const ROLLOUT_VERDICT: &str = "strangler_rollout_verdict";
+/// Moves of rollouts, by route, action (rise, roll_back) and actor (rollout, person).
+pub(super) const TRANSITIONS: &str = "strangler_rollout_transitions_total";
+/// When a route's rollout last moved, in Unix seconds.
+pub(super) const LAST_TRANSITION: &str = "strangler_route_last_transition_timestamp_seconds";
+/// Natural logarithm of the evidence of harm, by route and gate.
+pub(super) const LOG_E: &str = "strangler_evidence_log_e";
 /// Natural logarithm of the evidence that any of the routes that climb is harmed: the mean of theirs.
 const LOG_E_ANY: &str = "strangler_evidence_log_e_any";
 /// 1 while somebody should look at a route's rollout: it should go back and must not, or its file is behind.
@@ -88,6 +103,11 @@ impl Metrics {
         self.rollouts.panics.inc();
     }
 
+    /// A message to a hook came to its end.
+    pub fn count_hook(&self, route: &str, hook: &str, outcome: &str) {
+        self.hooks.with_label_values(&[route, hook, outcome]).inc();
+    }
+
     /// Pairs of a route that a gate on mismatches counts, and those of them that speak against extracted: answers that differ for sure or
     /// beyond finding out, and failures that are extracted's.
     pub fn comparisons_of(&self, route: &str) -> (u64, u64) {
@@ -105,6 +125,9 @@ impl Metrics {
         }
         for gate in GATES {
             let _ = self.log_e.remove_label_values(&[route, gate]);
+        }
+        for (hook, outcome) in OCCASIONS.iter().flat_map(|hook| OUTCOMES.iter().map(move |outcome| (hook, outcome))) {
+            let _ = self.hooks.remove_label_values(&[route, *hook, *outcome]);
         }
         let _ = self.last_transition.remove_label_values(&[route]);
         let _ = self.rollouts.alarm.remove_label_values(&[route]);

@@ -8,7 +8,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["run", "args", "cli"]),
     (
         "run",
-        &["args", "cli", "proxy", "shadow", "rollout", "admin", "config", "live", "store", "telemetry", "upstream"],
+        &[
+            "args",
+            "cli",
+            "proxy",
+            "shadow",
+            "rollout",
+            "hooks",
+            "admin",
+            "config",
+            "live",
+            "store",
+            "telemetry",
+            "upstream",
+        ],
     ),
     // The verbs that ask a running proxy: they know what the admin port says, and nothing of what is behind it.
     ("cli", &["args", "admin"]),
@@ -16,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proxy", LOW),
     ("shadow", LOW),
     ("rollout", LOW),
+    ("hooks", LOW),
     ("admin", LOW),
     ("config", LOW),
     ("live", &[]),
@@ -34,7 +48,7 @@ const LONG_FILES: &[&str] = &[];
 
 /// A file of the shell names only what its module may.
 pub(crate) fn shell_arrows(file: &Source, all_paths: &[&str]) -> Vec<Finding> {
-    const WHY: &str = "main → run → {proxy, shadow, rollout, admin, config} → {live, store, telemetry, upstream} → core; see ARCHITECTURE.md";
+    const WHY: &str = "main → run → {proxy, shadow, rollout, hooks, admin, config} → {live, store, telemetry, upstream} → core; see ARCHITECTURE.md";
     let Some(own) = top_module(&file.path) else { return Vec::new() };
     if own == "lib" {
         return Vec::new();

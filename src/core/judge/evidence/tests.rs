@@ -49,6 +49,7 @@ pub(in crate::judge) fn evidence() -> impl Strategy<Value = Evidence> {
             late_alarms,
             coverage,
             external,
+            external_why: None,
         },
     )
 }

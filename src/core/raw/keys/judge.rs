@@ -53,6 +53,7 @@ pub static EVIDENCE: Block = Block {
             "",
             "What the queries of `prometheus` said, the worst of them.",
         ),
+        Key::optional("external_why", Shape::Text, "", "In words, which of them, and what."),
     ],
 };
 
@@ -99,9 +100,23 @@ pub(in crate::raw) static QUERY: Block = Block {
     name: "query",
     about: "A query that may veto.",
     keys: &[
-        Key::required("query", Shape::Text, "In PromQL."),
-        Key::required("max", Shape::Number, "The largest value that lets a promotion through."),
-        Key::optional("no_data", Shape::OneOf(&["hold"]), "hold", "What no answer means."),
+        Key::required("query", Shape::Text, "In PromQL; one series, or a scalar."),
+        Key::optional("max", Shape::Number, "", "The largest value that lets it rise. This, or `min`, or both."),
+        Key::optional("min", Shape::Number, "", "The smallest value that lets it rise."),
+        Key::optional(
+            "no_data",
+            Shape::OneOf(&["hold", "pass"]),
+            "hold",
+            "What it means when there is no one number: no data, NaN, several series, a server that is silent or slow.",
+        ),
+        Key::optional(
+            "url",
+            Shape::WebUrl,
+            "`prometheus.url` of strangler.yaml",
+            "The server: `https://`, or `http://` for a loopback or private address.",
+        ),
+        Key::optional("every", Shape::Duration, "30s", "How often it is asked, from 1s to 1h."),
+        Key::optional("timeout", Shape::Duration, "10s", "Longest wait for its answer, at most 1h."),
     ],
 };
 

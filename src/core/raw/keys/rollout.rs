@@ -57,8 +57,19 @@ pub(in crate::raw) static ROLLOUT: Block = Block {
              far it has come, as in a new state directory. Never less than what it has come to, or they would find what is stale.",
         ),
         Key::optional("bake", Shape::Block(&BAKE), "", "What comes after the last step."),
-        Key::not_yet("notify", "Who is told of what."),
-        Key::not_yet("slo", "What must hold once there is no legacy side to compare with."),
+        Key::optional(
+            "hooks",
+            Shape::List(&Shape::Block(&super::HOOK)),
+            "[]",
+            "Signed webhooks: asked before a raise, or told after a move.",
+        ),
+        Key::optional("notify", Shape::List(&Shape::Block(&super::NOTIFY)), "[]", "Who is told of what."),
+        Key::optional(
+            "slo",
+            Shape::Block(&super::SLO),
+            "",
+            "What must hold once there is no legacy side to compare with: at 100%, and a rollback by it obeys `data`.",
+        ),
     ],
 };
 
@@ -124,7 +135,12 @@ pub(in crate::raw) static GATES: Block = Block {
             "on where the route is compared",
             "What legacy serves has been compared.",
         ),
-        Key::not_yet("prometheus", "Queries that may veto."),
+        Key::optional(
+            "prometheus",
+            Shape::List(&Shape::Block(&super::QUERY)),
+            "[]",
+            "Queries to a Prometheus server that may hold a raise, and do nothing else.",
+        ),
     ],
 };
 

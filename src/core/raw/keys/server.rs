@@ -43,8 +43,27 @@ pub static SERVER: Block = Block {
         ),
         Key::optional("threads", Shape::Count(1, THREADS_MAX), "one for each core", "Threads that serve."),
         Key::optional("drain", Shape::Block(&DRAIN), "", "How the process ends."),
+        Key::optional("prometheus", Shape::Block(&PROMETHEUS), "", "The server that `gates.prometheus` asks."),
         Key::fixed("replicas", &["1"], &[], "How many processes serve the same routes."),
         Key::not_yet("fleet", "State that replicas share."),
+    ],
+};
+
+pub(in crate::raw) static PROMETHEUS: Block = Block {
+    name: "prometheus",
+    about: "The server that `gates.prometheus` asks where a query names none.",
+    keys: &[
+        Key::required(
+            "url",
+            Shape::WebUrl,
+            "Where it is: `https://`, or `http://` for a loopback or private address; `/api/v1/query` is put behind it.",
+        ),
+        Key::optional(
+            "ca",
+            Shape::Text,
+            "the public authorities",
+            "Authorities that certificates of queried servers may be of (PEM).",
+        ),
     ],
 };
 
