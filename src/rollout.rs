@@ -7,6 +7,7 @@
 mod book;
 mod clock;
 mod errand;
+mod told;
 mod view;
 mod watched;
 
@@ -19,7 +20,6 @@ use strangler_core::chain::chain;
 use strangler_core::hook::{self, Leave, Message, Question};
 use strangler_core::judge::evidence::{Comparisons, CoverageResult, External};
 use strangler_core::judge::hard::Trip;
-use strangler_core::judge::ladder::Stood;
 use strangler_core::judge::many;
 use strangler_core::judge::{Verdict, judge, judge_without_forecast};
 use strangler_core::name::RouteName;
@@ -179,7 +179,6 @@ struct Found<'a> {
     verdict: Option<Verdict>,
     trip: Option<Trip>,
     is_killed: bool,
-    stood: Stood,
 }
 
 impl Hand {
@@ -348,19 +347,15 @@ impl Hand {
             })
             .collect();
         let (decided, culprit) = together(&policy, &members);
+        let decided = self.with_leave(decided, &found);
         let changes = changes(&members, &decided.action, culprit.as_ref(), &note(&decided.why));
         let raise = self.act(&decided, &found, changes);
-        let at = self.parts.begun.elapsed();
         for one in &found {
-            let Some(book) = self.books.get_mut(&one.route.name) else { continue };
             let now = self.parts.live.snapshot();
             let stands = now.runtime().rollouts().get(&one.route.name).unwrap_or(&one.progress);
+            self.tell_hooks(one, stands, &decided);
+            let Some(book) = self.books.get(&one.route.name) else { continue };
             let policy = one.route.rollout.as_deref().unwrap_or(&policy);
-            // A raise is told once it is on record, and with that in force.
-            let seen = looked(one.route, stands, &decided, one.verdict.as_ref(), (one.is_killed, one.stood));
-            for message in book.watch.follow(&seen, at) {
-                (self.parts.tell)(policy, message);
-            }
             let mut view = view::of(one.route, policy, stands, &decided, one.verdict.as_ref(), &book.ledger);
             if self.wants_forecast() {
                 view.prices = view::prices(policy, stands, one.verdict.as_ref());
@@ -403,14 +398,13 @@ impl Hand {
             }
         });
         let unmet = unmet(snapshot, policy);
-        let stood = book.ledger.stood(progress.weight);
-        let found = look(&Seen {
+        let look = look(&Seen {
             route,
             policy,
             progress: &progress,
             verdict: verdict.as_ref(),
             trip,
-            stood,
+            stood: book.ledger.stood(progress.weight),
             late: book.ledger.late_harm(progress.weight),
             stands_out: self.standing_out.contains(&route.name).then_some(self.judged),
             unmet: &unmet,
@@ -419,21 +413,12 @@ impl Hand {
             now_unix_ms: now_unix_ms(),
             is_clock_doubtful: self.clock.is_doubtful(),
         });
-        book.watch.begin(&progress, is_killed);
-        let leave = match found.action {
-            Action::Rise(step) => {
-                let question = Question::new(&progress, step);
-                let seen = looked(route, &progress, &found, verdict.as_ref(), (is_killed, stood));
-                (self.parts.leave)(policy, &question, &seen)
-            }
-            Action::Stay | Action::Back(_) | Action::Page => Leave::Given,
-        };
-        let look = hook::with_leave(found, &leave);
         show(&self.parts.metrics, route, verdict.as_ref());
         if let Some(verdict) = verdict.as_ref().filter(|_| progress.weight.is_split()) {
             self.harm.push((route.name.clone(), many::ln_e_harm(verdict)));
         }
-        Some(Found { route, before, progress, look, verdict, trip, is_killed, stood })
+        book.watch.begin(&progress, is_killed);
+        Some(Found { route, before, progress, look, verdict, trip, is_killed })
     }
 
     /// Does it; answers what has to be on record first.
@@ -569,17 +554,6 @@ fn tell(metrics: &Metrics, moved: &RolloutMove, trip: Option<&'static str>) {
         tracing::warn!(route = %change.route, %from, %to, why, trip, "a rollout moved");
         metrics.count_transition(change.route.as_str(), action, "rollout");
     }
-}
-
-fn looked<'a>(
-    route: &'a Route,
-    progress: &'a Progress,
-    found: &'a Look,
-    verdict: Option<&'a Verdict>,
-    (is_killed, stood): (bool, Stood),
-) -> hook::Now<'a> {
-    let Stood { time: at_step, requests } = stood;
-    hook::Now { route: &route.name, progress, found, verdict, is_killed, at_step, requests, now_unix_ms: now_unix_ms() }
 }
 
 /// What of `needs` is not so.

@@ -20,7 +20,7 @@ use strangler_core::decide::Reason;
 use strangler_core::observation::Failure;
 use strangler_core::side::Side;
 
-use crate::telemetry::metrics::rollout::Rollouts;
+use crate::telemetry::metrics::rollout::{LAST_TRANSITION, LOG_E, ROLLOUT_VERDICT, Rollouts, TRANSITIONS};
 
 /// Requests by route, side (`none`: an answer of our own) and exact status.
 pub const REQUESTS: &str = "strangler_requests_total";
@@ -64,14 +64,6 @@ pub const COMPARISONS: &str = "strangler_comparisons_total";
 pub const SECOND_LOOKS: &str = "strangler_second_looks_total";
 /// 1 for what is known by comparing the answers of a route.
 pub const VERDICT: &str = "strangler_verdict";
-/// 1 for what the judge says of a route's rollout: promote, hold, roll_back.
-pub const ROLLOUT_VERDICT: &str = "strangler_rollout_verdict";
-/// Moves of rollouts, by route, action (rise, roll_back) and actor (rollout, person).
-pub const TRANSITIONS: &str = "strangler_rollout_transitions_total";
-/// When a route's rollout last moved, in Unix seconds.
-pub const LAST_TRANSITION: &str = "strangler_route_last_transition_timestamp_seconds";
-/// Natural logarithm of the evidence of harm, by route and gate.
-pub const LOG_E: &str = "strangler_evidence_log_e";
 /// Templates that were found in what no route covers.
 pub const DISCOVERED: &str = "strangler_discovered_templates";
 /// Things that legacy is asked and that are compared too seldom, by route: what the `coverage` gate would wait for.

@@ -118,7 +118,7 @@ async fn killed_at_any_moment_a_rollout_goes_on_where_it_stood_and_counts_nobody
         let begun = Instant::now();
         let (weight, moved) = loop {
             let (weight, moved) = (route(&proxy).await["weight_in_force"].clone(), moves(&proxy).await);
-            if moved.first().is_some_and(|(what, to)| what == "rollout_step" && weight == to.as_str()) {
+            if moved.first().is_some_and(|(what, to)| what == "rollout_step" && weight == *to) {
                 break (weight, moved);
             }
             assert!(begun.elapsed() < Duration::from_secs(5), "{round}: {weight} and {moved:?}");

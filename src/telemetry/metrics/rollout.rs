@@ -18,6 +18,14 @@ const VERDICTS: [&str; 3] = ["promote", "hold", "roll_back"];
 /// As in the `gate` label.
 const GATES: [&str; 6] = ["errors", "latency", "mismatch", "coverage", "prometheus", "slo"];
 
+/// 1 for what the judge says of a route's rollout: promote, hold, roll_back.
+pub(super) const ROLLOUT_VERDICT: &str = "strangler_rollout_verdict";
+/// Moves of rollouts, by route, action (rise, roll_back) and actor (rollout, person).
+pub(super) const TRANSITIONS: &str = "strangler_rollout_transitions_total";
+/// When a route's rollout last moved, in Unix seconds.
+pub(super) const LAST_TRANSITION: &str = "strangler_route_last_transition_timestamp_seconds";
+/// Natural logarithm of the evidence of harm, by route and gate.
+pub(super) const LOG_E: &str = "strangler_evidence_log_e";
 /// Natural logarithm of the evidence that any of the routes that climb is harmed: the mean of theirs.
 const LOG_E_ANY: &str = "strangler_evidence_log_e_any";
 /// 1 while somebody should look at a route's rollout: it should go back and must not, or its file is behind.
@@ -79,11 +87,6 @@ impl Metrics {
         self.last_transition.with_label_values(&[route]).set(i64::try_from(now_s).unwrap_or(i64::MAX));
     }
 
-    /// A message to a hook came to its end.
-    pub fn count_hook(&self, route: &str, hook: &str, outcome: &str) {
-        self.hooks.with_label_values(&[route, hook, outcome]).inc();
-    }
-
     /// Whether somebody should look at a route's rollout.
     pub fn show_rollout_alarm(&self, route: &str, is_alarm: bool) {
         self.rollouts.alarm.with_label_values(&[route]).set(i64::from(is_alarm));
@@ -98,6 +101,11 @@ impl Metrics {
     /// A rollout could not be judged for a fault of ours.
     pub fn count_rollout_panic(&self) {
         self.rollouts.panics.inc();
+    }
+
+    /// A message to a hook came to its end.
+    pub fn count_hook(&self, route: &str, hook: &str, outcome: &str) {
+        self.hooks.with_label_values(&[route, hook, outcome]).inc();
     }
 
     /// Pairs of a route that a gate on mismatches counts, and those of them that speak against extracted: answers that differ for sure or
