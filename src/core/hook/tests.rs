@@ -115,6 +115,10 @@ fn samples_policy() -> RolloutPolicy {
         freeze: Arc::new([]),
         needs: Arc::new([]),
         hooks: Arc::new([]),
+        journey: None,
+        is_compared: true,
+        from: crate::weight::Weight::NONE,
+        bake: None,
     }
 }
 
@@ -136,7 +140,7 @@ fn what_has_changed_is_told_whoever_changed_it() {
     assert_eq!(told(&high, &rise, false), says(Kind::PostStep, "10%", "50%", "proven"));
     assert_eq!(told(&high, &stay, true), says(Kind::Rollback, "50%", "none", "killed"));
     assert_eq!(told(&high, &stay, false), says(Kind::Change, "50%", "50%", "unkilled"));
-    let back = high.rolled_back(Some(Step::Shadow), note("it fails"));
+    let back = high.rolled_back(Some(Step::Shadow), note("it fails"), None);
     let found = look(Action::Back(Some(Step::Shadow)), Reason::Errors);
     assert_eq!(told(&back, &found, false), says(Kind::Rollback, "50%", "shadow", "errors"));
     let resumed = Progress { latched: None, ..back };
