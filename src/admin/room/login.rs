@@ -143,7 +143,9 @@ mod tests {
     #[test]
     fn one_comes_back_to_a_page_of_ours_only() {
         assert_eq!(own_path("/routes/cart/plan?act=kill"), "/routes/cart/plan?act=kill");
-        for other in ["", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nset-cookie: x", "evil"] {
+        for other in
+            ["", "//evil.example.com", "https://evil.example.com", "/\\evil.example.com", "/a\r\nset-cookie: x", "evil"]
+        {
             assert_eq!(own_path(other), "/", "{other:?}");
         }
     }
