@@ -6,6 +6,7 @@ mod acts;
 mod audit;
 mod config;
 mod divergences;
+mod endpoints;
 pub(super) mod events;
 mod login;
 mod overview;
@@ -240,6 +241,7 @@ pub(super) fn routes() -> Router<Arc<Admin>> {
         .route("/config", get(config::page))
         .route("/config/apply", post(acts::apply))
         .route("/audit", get(audit::page))
+        .route("/endpoints", get(endpoints::page))
         .route("/proxy", get(proxy::page))
         .route("/login", get(login::page).post(login::login))
         .route("/logout", post(login::logout))

@@ -4,13 +4,12 @@ use std::fmt::Write as _;
 
 use comfy_table::CellAlignment;
 use serde_json::Value;
+use strangler_core::discovery::route_for;
 
 use crate::cli::show::{self, list, number, text};
 
 /// Rows that are shown; the rest is in the JSON.
 const ROWS_MAX: usize = 200;
-/// Longest name of a route (a DNS label).
-const NAME_BYTES_MAX: usize = 63;
 const DAY_S: u64 = 86_400;
 
 pub(super) fn shown(answer: &Value) -> String {
@@ -98,37 +97,7 @@ pub(super) fn cover(answer: &Value, wanted: &str) -> Option<String> {
             || (wanted.trim() == template && method == "GET")
     };
     let found = list(answer, "endpoints").iter().find(said)?;
-    let (method, path) = (text(found, "method"), text(found, "path"));
-    let is_safe = matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS");
-    let matched = match (method.as_str(), path.starts_with('^')) {
-        ("*", false) => format!("\"{path}\""),
-        (_, false) => format!("\"{method} {path}\""),
-        (_, true) => format!("{{methods: [{method}], path: {{regex: '{}'}}}}", path.replace('\'', "''")),
-    };
-    let copies = if is_safe {
-        "    shadow: true                               # its requests are copied to the service\n    compare: true                              # and the two answers compared\n"
-    } else {
-        "    # Requests with side effects are not copied: see `shadow.unsafe` for a sandbox, a dry run, or reading back.\n"
-    };
-    Some(format!(
-        "  - name: {}\n    match: {matched}\n    extracted: http://127.0.0.1:9000           # where the service listens\n    weight: 0%                                 # nobody is moved yet\n{copies}",
-        name(&method, &text(found, "template")),
-    ))
-}
-
-/// Of the words in a template, without those that say little; with the method where it is not GET.
-fn name(method: &str, template: &str) -> String {
-    let is_version = |word: &str| word.strip_prefix('v').is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
-    let segments = template.split('/').filter(|it| !it.is_empty() && *it != "api" && !is_version(it));
-    let words = segments.map(|it| if it.starts_with('{') { String::new() } else { it.to_ascii_lowercase() });
-    let method = Some(method.to_ascii_lowercase()).filter(|it| it != "get" && it != "*");
-    let all: Vec<String> = words.chain(method).filter(|it| !it.is_empty()).collect();
-    let plain: String =
-        all.join("-").chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
-    let name: String = plain.split('-').filter(|it| !it.is_empty()).collect::<Vec<_>>().join("-");
-    let one = if template.ends_with('}') && !name.is_empty() { format!("{name}-one") } else { name };
-    let cut: String = one.chars().take(NAME_BYTES_MAX).collect();
-    if cut.is_empty() { "root".to_owned() } else { cut }
+    Some(route_for(&text(found, "method"), &text(found, "template"), &text(found, "path")))
 }
 
 #[cfg(test)]
@@ -162,18 +131,8 @@ mod tests {
             assert!(table.contains(part), "{part} is not in\n{table}");
         }
         let cover = |wanted| cover(&answer, wanted).unwrap_or_default();
-        assert!(
-            cover("GET /api/v1/users/{user_id}")
-                .starts_with("  - name: users-one\n    match: \"GET /api/v1/users/{user_id}\"\n")
-        );
+        assert!(cover("GET /api/v1/users/{user_id}").contains("match: \"GET /api/v1/users/{user_id}\""));
         assert!(cover("/api/v1/users/{user_id}").contains("compare: true"));
-        let post = cover("POST /api/v1/users");
-        assert!(post.starts_with("  - name: users-post\n") && !post.contains("shadow: true"), "{post}");
-        assert!(
-            cover("GET /invoices/{invoice_id}.pdf")
-                .contains(r"{methods: [GET], path: {regex: '^/invoices/[^/]+\.pdf$'}}")
-        );
-        assert!(cover("GET /").starts_with("  - name: root\n"));
         assert_eq!(cover("GET /nothing"), "");
     }
 }

@@ -4,6 +4,7 @@
 //! data is kept. A path that the monolith has nothing for (404 and its like) begins no template: whoever tries a million of them leaves
 //! nothing behind.
 
+mod cover;
 mod endpoint;
 mod report;
 mod saved;
@@ -17,6 +18,7 @@ use crate::limits::DECLARED_MAX;
 use crate::route::DeclaredEndpoint;
 use crate::template::{PathTemplate, Segment};
 
+pub use cover::route_for;
 pub use endpoint::Endpoint;
 pub use report::{EndpointState, Found, Totals};
 pub use saved::{SavedEndpoint, SavedError};

@@ -162,7 +162,7 @@ def the_overview_is_open_and_its_numbers_come_by_themselves(desk):
 
 
 def what_needs_a_login_asks_for_it_and_comes_back(desk):
-    for path in ("/divergences", "/audit", "/routes/cart/plan?act=kill"):
+    for path in ("/divergences", "/audit", "/endpoints", "/routes/cart/plan?act=kill"):
         desk.open(path)
         assert desk.path().startswith("/login?next="), desk.path()
     desk.log_in("not the token")
@@ -188,7 +188,7 @@ def every_page_is_quiet_fits_and_can_be_read_by_all(desk):
     pages = {
         "overview": "/", "route": "/routes/cart", "rollout": "/routes/climb", "plan": "/routes/cart/plan?act=weight&weight=20",
         "divergences": "/divergences", "pair": f"/divergences/{pair}", "config": "/config?method=GET&url=/cart/7",
-        "audit": "/audit", "proxy": "/proxy", "fault": "/routes/none",
+        "audit": "/audit", "endpoints": "/endpoints", "proxy": "/proxy", "fault": "/routes/none",
     }
     for scheme in ("light", "dark"):
         desk.browser.scheme(scheme)

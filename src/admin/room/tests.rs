@@ -95,6 +95,7 @@ async fn every_page_is_there_and_nothing_on_it_is_from_elsewhere() {
         "/divergences",
         "/divergences?route=cart",
         "/audit",
+        "/endpoints",
         "/proxy",
     ] {
         let page = browser.get(path).await;
@@ -125,7 +126,7 @@ async fn numbers_are_open_and_the_rest_asks_for_a_login() {
         assert_eq!((page.status, page.body.contains("Log out")), (200, false), "{path}");
         assert!(!page.body.contains("csrf"), "{path}");
     }
-    for path in ["/divergences", "/divergences/d-1", "/audit", "/routes/cart/plan?act=kill"] {
+    for path in ["/divergences", "/divergences/d-1", "/audit", "/endpoints", "/routes/cart/plan?act=kill"] {
         let sent = open(path).await;
         let location = header(&sent, "location").unwrap_or_default();
         assert!(sent.status == 303 && location.starts_with("/login?next=/"), "{path} {location}");
