@@ -3,6 +3,7 @@
 //! It is about one release of the extracted service and one process; another release begins a new one. What it keeps is bounded: a
 //! key that finds no room proves nothing, and is counted as such.
 
+mod burst;
 mod keys;
 mod saved;
 
@@ -14,6 +15,7 @@ use crate::judge::evidence::{Comparisons, CoverageResult, External, SideCounts, 
 use crate::judge::hard::{Ending, HardBreaker, Trip};
 use crate::judge::ladder::Stood;
 use crate::judge::late::{Late, Lately};
+use crate::ledger::burst::Burst;
 use crate::ledger::keys::{Fact, Keys};
 use crate::runtime::Release;
 use crate::side::Side;
@@ -45,6 +47,8 @@ pub struct Ledger {
     alarm: Option<(Weight, Lately)>,
     /// How often a person had let the rollout begin anew when this was begun.
     epoch: u64,
+    /// Failures that came at once. Not kept over a restart: what it has found is.
+    burst: Burst,
     /// Legacy's times, until they are frozen.
     times: Sketch,
     slow: Option<Thresholds>,
@@ -131,7 +135,7 @@ impl Ledger {
         match unit.weight {
             Weight::NONE => self.note_alone(unit, end, has_failed),
             Weight::ALL => self.note_all(unit, has_failed),
-            _ => self.note_split(unit, end, has_failed, is_warming),
+            _ => self.note_split(unit, end, has_failed, (at, is_warming)),
         }
         trip
     }
@@ -154,7 +158,7 @@ impl Ledger {
         counts.extracted.errors += u64::from(has_failed && self.keys.first(unit.key, Fact::AllError));
     }
 
-    fn note_split(&mut self, unit: &Unit, end: End, has_failed: bool, is_warming: bool) {
+    fn note_split(&mut self, unit: &Unit, end: End, has_failed: bool, (at, is_warming): (Duration, bool)) {
         if unit.side == Side::Legacy && self.slow.is_none() {
             self.note_time(end);
             // Enough of them, and from now on they stay.
@@ -167,9 +171,11 @@ impl Ledger {
         }
         let stage = self.evidence.stages.entry(unit.weight).or_default();
         let counts = side_of(stage, unit.side, is_warming);
+        let mut is_new_error = false;
         counts.units += u64::from(self.keys.first(unit.key, Fact::Unit));
         if has_failed && self.keys.first(unit.key, Fact::Error) {
             counts.errors += 1;
+            is_new_error = true;
             if self.lately.0 != unit.weight {
                 self.lately = (unit.weight, Split::default());
             }
@@ -194,6 +200,11 @@ impl Ledger {
             counts.status_3xx += u64::from(is_redirect && self.keys.first(unit.key, Fact::Status3xx));
             let is_refusal = (400..500).contains(&status) && !is_failure;
             counts.status_4xx += u64::from(is_refusal && self.keys.first(unit.key, Fact::Status4xx));
+        }
+        if is_new_error && unit.side == Side::Extracted {
+            let burst = self.burst.note(unit.weight, at);
+            let stage = self.evidence.stages.entry(unit.weight).or_default();
+            stage.burst = stage.burst.max(burst);
         }
     }
 

@@ -1,8 +1,9 @@
 //! The errors gate: extracted may not fail more than legacy does at the same time, by more than was declared.
 
 use crate::judge::Case;
+use crate::judge::evidence::Evidence;
 use crate::judge::interval::Interval;
-use crate::judge::numbers::{least, ln_mean_exp};
+use crate::judge::numbers::{least, ln_mean_exp, real};
 use crate::judge::points::Points;
 use crate::judge::rates::{Counted, ERRORS, EVENTS_MIN, Excess, Harm, REDIRECTS, REFUSALS, events, hits, legacy_rate};
 use crate::judge::ratio::{Events, ln_e_less, ln_e_more};
@@ -133,6 +134,16 @@ fn not_here(step: Weight, has_slo: bool) -> String {
 
 const FAILS: &str = "fails";
 
+/// Takes away what came in one burst at each weight: of failures at the same moment each makes the next one likely, and the test takes them
+/// for independent. What goes on failing shows beyond the burst, some seconds later.
+fn without_bursts(against: &mut [Counted], evidence: &Evidence) {
+    for one in against {
+        let burst = evidence.stages.get(&one.weight).map_or(0.0, |stage| real(stage.burst)).min(one.extracted.0);
+        one.extracted.0 -= burst;
+        one.extracted.1 -= burst;
+    }
+}
+
 /// One kind of harm, over all weights.
 struct Kind {
     does: &'static str,
@@ -145,7 +156,10 @@ struct Kind {
 
 impl Kind {
     fn of(case: &Case<'_>, harm: Harm, does: &'static str) -> Kind {
-        let against = harm.against(case.evidence);
+        let mut against = harm.against(case.evidence);
+        if does == FAILS {
+            without_bursts(&mut against, case.evidence);
+        }
         let stage = case.evidence.judged_stage();
         // Classes are counted once in a release alone, failures at every step by itself, too.
         let here = if does == FAILS { stage.here() } else { stage.settled() };

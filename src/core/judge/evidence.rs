@@ -58,6 +58,10 @@ pub struct StageEvidence {
     /// How long this weight has been in force, in seconds, warm-up left aside; for forecasts only.
     #[serde(skip_serializing_if = "is_zero")]
     pub seconds: u64,
+    /// Of extracted's failures, those of the worst four seconds: a service that restarts fails many at once, and that is one event. They
+    /// send nothing back; for a promotion they count like any other.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub burst: u64,
 }
 
 /// Counts of one side.
@@ -203,6 +207,7 @@ impl StageEvidence {
         self.completions.merge(&other.completions);
         // Replicas stand at a weight at the same time.
         self.seconds = self.seconds.max(other.seconds);
+        add(&mut self.burst, other.burst);
     }
 
     /// With the first moments: what may count against extracted.

@@ -204,6 +204,10 @@ proptest! {
             note(&mut whole, request);
             note(&mut again, request);
         }
+        // What came at once is told by a clock that begins with the process.
+        for stage in again.evidence.stages.values_mut().chain(whole.evidence.stages.values_mut()) {
+            stage.burst = 0;
+        }
         prop_assert_eq!(&again.evidence, &whole.evidence);
     }
 
@@ -293,4 +297,31 @@ fn an_alarm_of_a_late_regression_says_what_came_with_it_and_where() {
     assert_eq!(ledger.late_harm("99%".parse().unwrap()), None, "it was not there");
     let saved = ledger.take_unsaved(true).unwrap();
     assert_eq!(Ledger::load(&saved.counts, []).unwrap().late_harm(weight), Some(lately));
+}
+
+/// Extracted fails for so many seconds in a row, ten units a second, after a quarter of a minute without a failure.
+fn failing_for(seconds: u64) -> Ledger {
+    let mut ledger = at("25%");
+    for second in 0..30u64 {
+        for number in 0..40u64 {
+            let side = if number % 4 == 0 { Side::Extracted } else { Side::Legacy };
+            let key = second * 1_000 + number;
+            let is_down = side == Side::Extracted && (15..15 + seconds).contains(&second);
+            let end = if is_down { End::Failed { is_unconnected: true } } else { answered(200, 5) };
+            ledger.note(&unit(key, side, "25%"), end, Duration::from_secs(second), false);
+        }
+    }
+    ledger
+}
+
+#[test]
+fn a_restart_is_one_event_and_what_goes_on_failing_is_not() {
+    use crate::judge::{Decision, Gates, Reason, judge};
+    let verdict = |seconds| {
+        let evidence = failing_for(seconds).evidence("25%".parse().unwrap(), None, None);
+        let verdict = judge(&Gates::by_default(), &evidence);
+        (verdict.verdict, verdict.reason)
+    };
+    assert_ne!(verdict(2).0, Decision::RollBack, "{:?}", verdict(2));
+    assert_eq!(verdict(8), (Decision::RollBack, Reason::Errors));
 }

@@ -223,6 +223,7 @@ fn stage<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<(Weight, StageEv
         assignments: value(reader.key(&fields, "assignments", split)),
         completions: value(reader.key(&fields, "completions", split)),
         seconds: value(reader.key(&fields, "seconds", seen)),
+        burst: value(reader.key(&fields, "burst", seen)),
     };
     let weight = match (weight, &name) {
         (Some(weight), Some(name)) => {

@@ -28,6 +28,7 @@ fn stage() -> impl Strategy<Value = StageEvidence> {
             assignments,
             completions,
             seconds,
+            burst: 0,
         },
     )
 }

@@ -167,6 +167,12 @@ pub(in crate::raw) static STAGE: Block = Block {
         Key::optional("assignments", Shape::Block(&SPLIT), "", "Distinct keys that were assigned."),
         Key::optional("completions", Shape::Block(&SPLIT), "", "Those of which an answer came to its end."),
         Key::optional("seconds", SEEN, "", "How long the weight has been in force; for forecasts."),
+        Key::optional(
+            "burst",
+            SEEN,
+            "0",
+            "Of extracted's failures, those of the worst four seconds: they send nothing back.",
+        ),
     ],
 };
 
