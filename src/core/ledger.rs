@@ -49,6 +49,8 @@ pub struct Ledger {
     epoch: u64,
     /// Failures that came at once. Not kept over a restart: what it has found is.
     burst: Burst,
+    /// Likewise mismatches.
+    mismatch_burst: Burst,
     /// Legacy's times, until they are frozen.
     times: Sketch,
     slow: Option<Thresholds>,
@@ -202,7 +204,7 @@ impl Ledger {
             counts.status_4xx += u64::from(is_refusal && self.keys.first(unit.key, Fact::Status4xx));
         }
         if is_new_error && unit.side == Side::Extracted {
-            let burst = self.burst.note(unit.weight, at);
+            let burst = self.burst.note(unit.weight, at, 1);
             let stage = self.evidence.stages.entry(unit.weight).or_default();
             stage.burst = stage.burst.max(burst);
         }
@@ -320,10 +322,11 @@ impl Ledger {
     }
 
     /// So many more pairs were compared, and so many of them mismatched.
-    pub fn compared(&mut self, more: Comparisons) {
+    pub fn compared(&mut self, more: Comparisons, at: Duration) {
         let known = &mut self.evidence.comparisons;
         known.compared += more.compared;
         known.mismatched += more.mismatched;
+        known.burst = known.burst.max(self.mismatch_burst.note(Weight::NONE, at, more.mismatched));
         self.is_changed |= more.compared > 0;
     }
 

@@ -108,10 +108,12 @@ impl Book {
             self.ledger.ran(progress.weight, passed, warm);
         }
         let before = self.compared.replace(beside.comparisons).unwrap_or(beside.comparisons);
-        self.ledger.compared(Comparisons {
+        let more = Comparisons {
             compared: beside.comparisons.compared.saturating_sub(before.compared),
             mismatched: beside.comparisons.mismatched.saturating_sub(before.mismatched),
-        });
+            burst: 0,
+        };
+        self.ledger.compared(more, at);
         let trip = self.ledger.breaker(at, beside.is_breaker_open && progress.weight > Weight::NONE);
         self.trip.take().or(trip)
     }

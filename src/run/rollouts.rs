@@ -121,7 +121,7 @@ pub(super) fn parts(
             let (compared, mismatched) = counts.comparisons_of(route.name.as_str());
             Beside {
                 is_breaker_open: attached.load().attached.is_breaker_open(route.name.as_str()),
-                comparisons: Comparisons { compared, mismatched },
+                comparisons: Comparisons { compared, mismatched, burst: 0 },
                 coverage: route
                     .rollout
                     .as_ref()

@@ -1,11 +1,12 @@
 //! The errors gate: extracted may not fail more than legacy does at the same time, by more than was declared.
 
 use crate::judge::Case;
-use crate::judge::evidence::Evidence;
 use crate::judge::interval::Interval;
-use crate::judge::numbers::{least, ln_mean_exp, real};
+use crate::judge::numbers::{least, ln_mean_exp};
 use crate::judge::points::Points;
-use crate::judge::rates::{Counted, ERRORS, EVENTS_MIN, Excess, Harm, REDIRECTS, REFUSALS, events, hits, legacy_rate};
+use crate::judge::rates::{
+    Counted, ERRORS, EVENTS_MIN, Excess, Harm, REDIRECTS, REFUSALS, events, hits, legacy_rate, without_bursts,
+};
 use crate::judge::ratio::{Events, ln_e_less, ln_e_more};
 use crate::judge::verdict::{GateReport, Reason, State};
 use crate::judge::words;
@@ -133,16 +134,6 @@ fn not_here(step: Weight, has_slo: bool) -> String {
 }
 
 const FAILS: &str = "fails";
-
-/// Takes away what came in one burst at each weight: of failures at the same moment each makes the next one likely, and the test takes them
-/// for independent. What goes on failing shows beyond the burst, some seconds later.
-fn without_bursts(against: &mut [Counted], evidence: &Evidence) {
-    for one in against {
-        let burst = evidence.stages.get(&one.weight).map_or(0.0, |stage| real(stage.burst)).min(one.extracted.0);
-        one.extracted.0 -= burst;
-        one.extracted.1 -= burst;
-    }
-}
 
 /// One kind of harm, over all weights.
 struct Kind {

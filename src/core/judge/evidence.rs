@@ -123,6 +123,9 @@ pub struct Comparisons {
     pub compared: u64,
     /// Those that mismatched, confirmed or beyond confirming.
     pub mismatched: u64,
+    /// Of these, those of the worst four seconds; see [`StageEvidence::burst`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub burst: u64,
 }
 
 /// Legacy without extracted.
@@ -168,6 +171,7 @@ impl Evidence {
         }
         add(&mut self.comparisons.compared, other.comparisons.compared);
         add(&mut self.comparisons.mismatched, other.comparisons.mismatched);
+        add(&mut self.comparisons.burst, other.comparisons.burst);
         add(&mut self.before.units, other.before.units);
         add(&mut self.before.errors, other.before.errors);
         add(&mut self.late_alarms, other.late_alarms);

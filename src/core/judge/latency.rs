@@ -5,7 +5,7 @@ use crate::judge::errors::FORECAST_MAX;
 use crate::judge::errors::LN_PASS;
 use crate::judge::gates::LatencyGate;
 use crate::judge::numbers::{least, ln_mean_exp};
-use crate::judge::rates::{Counted, EVENTS_MIN, Excess, SLOW, events, hits, legacy_rate};
+use crate::judge::rates::{Counted, EVENTS_MIN, Excess, SLOW, events, hits, legacy_rate, without_bursts};
 use crate::judge::ratio::{Events, ln_e_less, ln_e_more};
 use crate::judge::verdict::{GateReport, Reason, State};
 use crate::judge::words;
@@ -24,7 +24,9 @@ pub(in crate::judge) fn report(case: &Case<'_>, gate: LatencyGate) -> GateReport
         return GateReport::new(State::Open, "nothing has been seen yet").evidence(0.0, 0.0);
     };
     let kinds = SLOW.map(|slow| {
-        let against = slow.against(case.evidence);
+        // Who was not answered was not answered fast, either.
+        let mut against = slow.against(case.evidence);
+        without_bursts(&mut against, case.evidence);
         let harm = ln_e_more(&events(&against), 1.0);
         (harm, hits(&against), Excess::of(&against))
     });

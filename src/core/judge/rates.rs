@@ -77,6 +77,16 @@ pub(in crate::judge) fn events(counted: &[Counted]) -> Vec<Events> {
     counted.iter().map(one).collect()
 }
 
+/// Takes away what came in one burst at each weight: of failures at the same moment each makes the next one likely, and the test takes them
+/// for independent. What goes on failing shows beyond the burst, some seconds later.
+pub(in crate::judge) fn without_bursts(against: &mut [Counted], evidence: &Evidence) {
+    for one in against {
+        let burst = evidence.stages.get(&one.weight).map_or(0.0, |stage| real(stage.burst)).min(one.extracted.0);
+        one.extracted.0 -= burst;
+        one.extracted.1 -= burst;
+    }
+}
+
 /// Extracted's units that had it.
 pub(in crate::judge) fn hits(counted: &[Counted]) -> f64 {
     counted.iter().map(|one| one.extracted.0).sum()

@@ -64,7 +64,7 @@ fn missing_evidence_is_a_hold() {
     elsewhere.step = Some(weight("10%"));
     assert_eq!(said(&Gates::by_default(), &elsewhere), hold(Reason::Insufficient));
     let mut untimed = seen("25%", (20_000, 20), (60_000, 60));
-    untimed.comparisons = Comparisons { compared: 9_000, mismatched: 0 };
+    untimed.comparisons = Comparisons { compared: 9_000, ..Comparisons::default() };
     let mut gates = Gates { latency: Some(LatencyGate::default()), ..Gates::by_default() };
     assert_eq!(said(&gates, &untimed), hold(Reason::Insufficient));
     gates.latency = None;
@@ -207,7 +207,7 @@ fn mismatches_beyond_the_budget_roll_back_and_few_enough_pass() {
         (1_000, 8, (Decision::RollBack, Reason::Mismatch)),
         (1_000, 5, (Decision::Hold, Reason::Insufficient)),
     ] {
-        let evidence = Evidence { comparisons: Comparisons { compared, mismatched }, ..Evidence::default() };
+        let evidence = Evidence { comparisons: Comparisons { compared, mismatched, burst: 0 }, ..Evidence::default() };
         assert_eq!(said(&gates, &evidence), expected, "{mismatched} of {compared}");
     }
 }
@@ -216,7 +216,7 @@ fn mismatches_beyond_the_budget_roll_back_and_few_enough_pass() {
 fn in_shadow_only_what_applies_is_demanded() {
     let mut evidence = seen("0%", (0, 0), (5_000, 25));
     let mut gates = all_gates();
-    evidence.comparisons = Comparisons { compared: 9_000, mismatched: 0 };
+    evidence.comparisons = Comparisons { compared: 9_000, ..Comparisons::default() };
     assert_eq!(said(&gates, &evidence), (Decision::Hold, Reason::Coverage));
     evidence.coverage = Some(CoverageResult { passed: false, missing: 2 });
     assert_eq!(said(&gates, &evidence), (Decision::Hold, Reason::Coverage));

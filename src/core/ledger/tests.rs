@@ -315,6 +315,25 @@ fn failing_for(seconds: u64) -> Ledger {
 }
 
 #[test]
+fn neither_slow_answers_nor_mismatches_of_a_restart_send_it_back() {
+    use crate::judge::{Decision, Gates, Reason, judge};
+    let verdict = |seconds: u64| {
+        let mut ledger = failing_for(seconds);
+        for second in 0..30u64 {
+            let mismatched = if (15..15 + seconds).contains(&second) { 40 } else { 0 };
+            let more = Comparisons { compared: 40, mismatched, burst: 0 };
+            ledger.compared(more, Duration::from_secs(second));
+        }
+        let gates =
+            Gates { errors: None, mismatch: Some(crate::judge::gates::MismatchGate::default()), ..Gates::by_default() };
+        let verdict = judge(&gates, &ledger.evidence("25%".parse().unwrap(), None, None));
+        (verdict.verdict, verdict.reason)
+    };
+    assert_ne!(verdict(2).0, Decision::RollBack, "{:?}", verdict(2));
+    assert_eq!(verdict(8), (Decision::RollBack, Reason::Mismatch));
+}
+
+#[test]
 fn a_restart_is_one_event_and_what_goes_on_failing_is_not() {
     use crate::judge::{Decision, Gates, Reason, judge};
     let verdict = |seconds| {

@@ -363,7 +363,8 @@ fn comparisons<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Comparison
         reader.fault(fields.span_or(node), "of how many comparisons? write `compared`");
     }
     at_most(reader, "mismatched", mismatched, "compared", compared);
-    Some(Comparisons { compared: value(compared), mismatched: value(mismatched) })
+    let burst = reader.key(&fields, "burst", seen);
+    Some(Comparisons { compared: value(compared), mismatched: value(mismatched), burst: value(burst) })
 }
 
 fn before<'a>(reader: &mut Reader<'a>, node: &'a Node) -> Option<Before> {

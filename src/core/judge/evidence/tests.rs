@@ -45,7 +45,7 @@ pub(in crate::judge) fn evidence() -> impl Strategy<Value = Evidence> {
         |(step, stages, many, few, late_alarms, coverage, external)| Evidence {
             step,
             stages,
-            comparisons: Comparisons { compared: many, mismatched: few.min(many) },
+            comparisons: Comparisons { compared: many, mismatched: few.min(many), burst: 0 },
             before: Before { units: many, errors: few.min(many) },
             late_alarms,
             coverage,

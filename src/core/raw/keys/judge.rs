@@ -221,6 +221,7 @@ pub(in crate::raw) static COMPARISONS: Block = Block {
     keys: &[
         Key::optional("compared", SEEN, "", "Pairs of which something could be said."),
         Key::optional("mismatched", SEEN, "", "Those that mismatched, confirmed or beyond confirming."),
+        Key::optional("burst", SEEN, "0", "Of these, those of the worst four seconds: they send nothing back."),
     ],
 };
 
