@@ -26,6 +26,8 @@ use crate::weight::Weight;
 pub use crate::ledger::keys::{KEY_BYTES, KEYS_MAX};
 pub use crate::ledger::saved::{LedgerError, Saved};
 
+/// Failures of extracted within four seconds that the e-CUSUM is told of; a restart must not look like a service that has begun to fail.
+const BURST_SAYS_MAX: u64 = 5;
 /// New keys that one client address may add in a minute.
 pub const CLIENT_KEYS_MAX: u16 = 60;
 /// Client addresses that are told apart in a minute; those beyond share one bound.
@@ -51,6 +53,8 @@ pub struct Ledger {
     burst: Burst,
     /// Likewise mismatches.
     mismatch_burst: Burst,
+    /// Likewise failures that the e-CUSUM was told of.
+    said: Burst,
     /// Legacy's times, until they are frozen.
     times: Sketch,
     slow: Option<Thresholds>,
@@ -276,8 +280,12 @@ impl Ledger {
         self.at_step += time;
         let (at, lately) = std::mem::take(&mut self.lately);
         if lately != Split::default() {
+            // What comes at once is one event: no more than so many of it speak.
+            let said = self.said.note(at, self.at_step, 0);
+            let failures = lately.extracted.min(BURST_SAYS_MAX.saturating_sub(said));
+            self.said.note(at, self.at_step, failures);
             self.since.failures += lately.extracted;
-            if self.late.events(at, lately.extracted, lately.legacy) {
+            if self.late.events(at, failures, lately.legacy) {
                 self.alarm = Some((at, std::mem::take(&mut self.since)));
             }
             if self.late.is_at_rest() {

@@ -310,6 +310,7 @@ fn failing_for(seconds: u64) -> Ledger {
             let end = if is_down { End::Failed { is_unconnected: true } } else { answered(200, 5) };
             ledger.note(&unit(key, side, "25%"), end, Duration::from_secs(second), false);
         }
+        ledger.ran("25%".parse().unwrap(), Duration::from_secs(1), false);
     }
     ledger
 }
@@ -343,4 +344,16 @@ fn a_restart_is_one_event_and_what_goes_on_failing_is_not() {
     };
     assert_ne!(verdict(2).0, Decision::RollBack, "{:?}", verdict(2));
     assert_eq!(verdict(8), (Decision::RollBack, Reason::Errors));
+    // Nor does it look like a service that has begun to fail; one that goes on does.
+    assert_eq!(failing_for(3).evidence.late_alarms, 0);
+    let mut ledger = failing_for(0);
+    for second in 30..90u64 {
+        for number in 0..10 {
+            let key = second * 1_000 + number;
+            let end = if number == 0 { answered(500, 1) } else { answered(200, 1) };
+            ledger.note(&unit(key, Side::Extracted, "25%"), end, Duration::from_secs(second), false);
+        }
+        ledger.ran("25%".parse().unwrap(), Duration::from_secs(1), false);
+    }
+    assert!(ledger.evidence.late_alarms > 0);
 }
