@@ -547,6 +547,9 @@ fn etag(snapshot: &Snapshot, route: Option<&RouteName>) -> String {
     format!("\"{}\"", version(snapshot, route))
 }
 
+/// How long an end waits for what was sent before it.
+const LAST_REQUEST_WITHIN: Duration = Duration::from_millis(100);
+
 /// HTTP/1.1 only, bounded in connections and in the time that a head may take.
 async fn accept(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) {
     let (stop, stopped) = watch::channel(false);
@@ -578,8 +581,11 @@ async fn accept(listener: TcpListener, router: Router, shutdown: impl Future<Out
                 _ = connection.as_mut() => {}
                 () = hangup.0.notified() => {}
                 _ = stopped.changed() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
+                    // One that was accepted a moment ago has a request on its way: it is answered, not hung up on.
+                    if tokio::time::timeout(LAST_REQUEST_WITHIN, connection.as_mut()).await.is_err() {
+                        connection.as_mut().graceful_shutdown();
+                        let _ = connection.await;
+                    }
                 }
             }
             drop(permit);
