@@ -10,26 +10,72 @@ use crossbeam_queue::ArrayQueue;
 use http::{HeaderValue, StatusCode, Uri};
 use strangler_core::coverage::MethodKind;
 
-/// Requests that may wait: what 40,000 a second bring between two looks, and 2 MB.
+/// Requests that may wait: what 40,000 a second bring between two looks; 11 MB at most, 2 MB as they usually are.
 const WAITING_MAX: usize = 1 << 13;
 
-/// A request that no route covers, and its answer.
+/// Bytes of a path and query, of an agent and of a media type that are kept; a longer path is told nothing of.
+const TARGET_BYTES_MAX: usize = 1_024;
+const AGENT_BYTES_MAX: usize = 160;
+const TYPE_BYTES_MAX: usize = 96;
+
+/// A request that no route covers, and its answer. Its texts are copies: a piece of a connection's buffer would keep all of it in memory.
 #[derive(Debug)]
 pub struct Sighting {
     /// Its method.
     pub method: MethodKind,
-    /// As it came.
-    pub uri: Uri,
-    /// Its `User-Agent`.
-    pub agent: Option<HeaderValue>,
     /// Of the answer.
     pub status: StatusCode,
-    /// The answer's media type.
-    pub content_type: Option<HeaderValue>,
     /// The answer's length, where its head says it.
     pub bytes: u64,
     /// To the answer's head.
     pub took: Duration,
+    /// Path and query, agent, media type.
+    texts: Box<[u8]>,
+    target_bytes: u16,
+    agent_bytes: u16,
+}
+
+impl Sighting {
+    /// `None`: its target is too long.
+    pub fn new(
+        (method, uri, agent): (MethodKind, &Uri, Option<&HeaderValue>),
+        (status, content_type): (StatusCode, Option<&HeaderValue>),
+        (bytes, took): (u64, Duration),
+    ) -> Option<Sighting> {
+        let target = uri.path_and_query()?.as_str().as_bytes();
+        let cut = |value: Option<&HeaderValue>, most: usize| {
+            let value = value.map(HeaderValue::as_bytes);
+            value.map(|value| value.get(..most).unwrap_or(value).to_vec()).unwrap_or_default()
+        };
+        let (agent, content_type) = (cut(agent, AGENT_BYTES_MAX), cut(content_type, TYPE_BYTES_MAX));
+        (target.len() <= TARGET_BYTES_MAX).then(|| Sighting {
+            method,
+            status,
+            bytes,
+            took,
+            texts: [target, &agent, &content_type].concat().into(),
+            target_bytes: u16::try_from(target.len()).unwrap_or_default(),
+            agent_bytes: u16::try_from(agent.len()).unwrap_or_default(),
+        })
+    }
+
+    /// As it came, path and query.
+    pub fn target(&self) -> &str {
+        let target = self.texts.get(..usize::from(self.target_bytes)).unwrap_or_default();
+        std::str::from_utf8(target).unwrap_or_default()
+    }
+
+    /// Its `User-Agent`, cut; `None`: none, or an empty one.
+    pub fn agent(&self) -> Option<&[u8]> {
+        let from = usize::from(self.target_bytes);
+        self.texts.get(from..from + usize::from(self.agent_bytes)).filter(|agent| !agent.is_empty())
+    }
+
+    /// The answer's media type, cut; `None`: none.
+    pub fn content_type(&self) -> Option<&[u8]> {
+        let from = usize::from(self.target_bytes) + usize::from(self.agent_bytes);
+        self.texts.get(from..).filter(|content_type| !content_type.is_empty())
+    }
 }
 
 /// From the data plane to whoever learns.

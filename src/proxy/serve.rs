@@ -222,15 +222,14 @@ pub(crate) async fn respond(
             }
             if let Some(sightings) = sightings {
                 let response = &forwarded.exchange.response;
-                sightings.push(Sighting {
-                    method,
-                    uri: parts.uri.clone(),
-                    agent,
-                    status: response.status(),
-                    content_type: response.headers().get(header::CONTENT_TYPE).cloned(),
-                    bytes: response.body().size_hint().exact().unwrap_or_default(),
-                    took: forwarded.upstream_time,
-                });
+                let (asked, answered) = (
+                    (method, &parts.uri, agent.as_ref()),
+                    (response.status(), response.headers().get(header::CONTENT_TYPE)),
+                );
+                let size = (response.body().size_hint().exact().unwrap_or_default(), forwarded.upstream_time);
+                if let Some(sighting) = Sighting::new(asked, answered, size) {
+                    sightings.push(sighting);
+                }
             }
             if forwarded.exchange.response.status() == StatusCode::SWITCHING_PROTOCOLS
                 && let Some(tunnel) = tunnel

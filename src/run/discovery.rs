@@ -194,15 +194,14 @@ impl Keeping {
 }
 
 fn learn(book: &mut Book, one: &sightings::Sighting, at_s: u64) {
+    let (path, query) = one.target().split_once('?').unwrap_or((one.target(), ""));
     // It was found good at the door.
-    let Ok(path) = normal_path(one.uri.path()) else { return };
-    let content_type = one.content_type.as_ref().map(http::HeaderValue::as_bytes);
-    let query = one.uri.query().unwrap_or_default();
-    let seen = Seen::new(RouteName::fall_through(), one.method, one.status.as_u16(), query, content_type);
+    let Ok(path) = normal_path(path) else { return };
+    let seen = Seen::new(RouteName::fall_through(), one.method, one.status.as_u16(), query, one.content_type());
     book.saw(&Sighting {
         seen: &seen,
         path: &path,
-        agent: one.agent.as_ref().map(http::HeaderValue::as_bytes),
+        agent: one.agent(),
         took_us: u64::try_from(one.took.as_micros()).unwrap_or(u64::MAX),
         bytes: one.bytes,
         at_s,
