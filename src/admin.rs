@@ -60,6 +60,8 @@ pub const REQUESTS_MAX: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an end waits for what was sent before it.
+const LAST_REQUEST_WITHIN: Duration = Duration::from_millis(100);
 
 /// Why the admin plane does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -546,9 +548,6 @@ async fn demand_match(State(admin): State<Arc<Admin>>, request: Request, next: N
 fn etag(snapshot: &Snapshot, route: Option<&RouteName>) -> String {
     format!("\"{}\"", version(snapshot, route))
 }
-
-/// How long an end waits for what was sent before it.
-const LAST_REQUEST_WITHIN: Duration = Duration::from_millis(100);
 
 /// HTTP/1.1 only, bounded in connections and in the time that a head may take.
 async fn accept(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) {
